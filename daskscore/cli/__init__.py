@@ -1,0 +1,15 @@
+"""argv in, exit code out; nothing else prints. One module per command group."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The console script `daskscore`."""
+    if sys.platform == "win32":
+        sys.stderr.write("daskscore runs on Linux and macOS; on Windows, run it inside WSL.\n")
+        raise SystemExit(2)
+    from daskscore.cli.root import root
+
+    root(prog_name="daskscore")

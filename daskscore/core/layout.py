@@ -1,0 +1,75 @@
+"""Every path that a run writes, each spelled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The output folder of one run."""
+
+    output: Path
+
+    # What the user came for.
+    def rows(self, file_name: str) -> Path:
+        return self.output / file_name
+
+    @property
+    def failed_items(self) -> Path:
+        return self.output / "failed_items.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.output / "report.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.output / "logs"
+
+    # What the run needs to go on after a crash.
+    @property
+    def state(self) -> Path:
+        return self.output / ".daskscore"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    @property
+    def job(self) -> Path:
+        return self.state / "job.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.state / "plan"
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal"
+
+    @property
+    def parts(self) -> Path:
+        return self.state / "parts"
+
+    def part(self, name: str) -> Path:
+        return self.parts / name
+
+
+def error_log(node: str, process: str) -> str:
+    """Tracebacks of one scorer, relative to the output folder (like the ones below)."""
+    return f"logs/user/error/{node}/{process}.txt"
+
+
+def stdout_log(node: str, process: str) -> str:
+    return f"logs/user/stdout/{node}/{process}.stdout.txt"
+
+
+def stderr_log(node: str, process: str) -> str:
+    return f"logs/user/stderr/{node}/{process}.stderr.txt"
+
+
+def process_name(number: int) -> str:
+    """The name of the n-th scorer of a node; a replacement gets a new number."""
+    return f"process{number:03d}"

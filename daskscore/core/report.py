@@ -1,0 +1,50 @@
+"""The account of a run, as `report.json` has it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from daskscore.core.model import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """total = succeeded + failed once the run is complete."""
+
+    total: int
+    succeeded: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended. What it scored stands in `output`, what it could not in `failed_items.jsonl`."""
+
+    status: Status
+    items: Count
+    mini_batches: Count
+    rows: int
+    attempts: int
+    lost_attempts: int
+    seconds: float
+    output: str
+    """The file of rows, or for summary_only the output folder."""
+    folder: str
+    """The output folder, where logs and failed_items.jsonl are."""
+    message: str = ""
+    """Why the run failed or stopped; empty when it is Completed."""
+    traceback: str = ""
+    """The first traceback of the user's script, if there was one."""
+    log: str = ""
+    """Where that traceback stands."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Failed items by kind."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return {Status.COMPLETED: 0, Status.FAILED: 1, Status.CANCELED: 130}[self.status]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"warnings": list(self.warnings)}

@@ -1,0 +1,177 @@
+"""The run as its journal tells it: what is done, what was given up, and where the rows stand."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daskscore.core.ledger import GivenUp, Settlement
+from daskscore.core.model import Failure, Kind, Segment, Status
+from daskscore.core.thresholds import Tally
+from daskscore.driver import journal
+
+
+@dataclass(slots=True)
+class Account:
+    """Read back from a journal, once at a resume and once at the end; a few bytes per committed segment."""
+
+    path: Path
+    tally: Tally
+    rows: int = 0
+    attempts: int = 0
+    lost_attempts: int = 0
+    seconds: float = 0.0
+    status: Status | None = None
+    first_traceback: tuple[str, str] | None = None
+    """The first traceback of the user's script, and its log."""
+    headers: list[tuple[int, str]] = field(default_factory=list)
+    _parts: dict[str, int] = field(default_factory=dict)
+    _segments: array[int] = field(default_factory=lambda: array("q"))
+    _given_up: dict[int, int] = field(default_factory=dict)
+    _item_failures: list[tuple[int, int]] = field(default_factory=list)
+
+    def settled(self) -> list[tuple[int, int]]:
+        """(first, count) of what needs no further attempt, in plan order, neighbours joined."""
+        table = self._table()
+        spans = sorted(
+            [*zip(table[:, 0].tolist(), table[:, 1].tolist(), strict=True), *((i, 1) for i in self._given_up)]
+        )
+        joined: list[tuple[int, int]] = []
+        for first, count in spans:
+            if joined and sum(joined[-1]) == first:
+                joined[-1] = (joined[-1][0], joined[-1][1] + count)
+            else:
+                joined.append((first, count))
+        return joined
+
+    def pieces(self) -> Iterator[tuple[str, int, int]]:
+        """(part, offset, length) of all rows, in plan order, neighbours joined."""
+        names = list(self._parts)
+        part, offset, length = -1, 0, 0
+        for _, _, next_part, next_offset, next_length in self._table().tolist():
+            if next_part == part and next_offset == offset + length:
+                length += next_length
+                continue
+            if length:
+                yield names[part], offset, length
+            part, offset, length = next_part, next_offset, next_length
+        if length:
+            yield names[part], offset, length
+
+    def failed_items(self, items_in: Callable[[int], list[str]]) -> Iterator[dict[str, Any]]:
+        """The lines of failed_items.jsonl, in plan order."""
+        places = sorted([*self._item_failures, *self._given_up.items()])
+        for index, place in places:
+            record = journal.read_at(self.path, place)
+            for item in record["item_failures"]:
+                if item["index"] == index:
+                    yield _line(item["item"], index, 1, item)
+            for given_up in record["given_up"]:
+                failure = given_up["failure"]
+                if failure["index"] == index:
+                    for name in items_in(index):
+                        yield _line(name, index, given_up["attempts"], failure)
+
+    def forget_failures(self, count_items: Callable[[int], int]) -> None:
+        """A failed run that is resumed gives what it gave up a new chance."""
+        items = sum(count_items(index) for index in self._given_up)
+        self.tally = self.tally.with_given_up(-items, -len(self._given_up))
+        self._given_up.clear()
+
+    def _table(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        table = np.array(self._segments, dtype=np.int64).reshape(-1, 5)
+        return table[np.argsort(table[:, 0], kind="stable")]
+
+    def _add(
+        self, place: int, record: journal.Record, count_items: Callable[[int], int], sizes: dict[str, int]
+    ) -> None:
+        missing: set[int] = set()
+        for values in record["segments"]:
+            segment = Segment(*values)
+            if segment.length and sizes.get(segment.part, 0) < segment.offset + segment.length:
+                missing.add(segment.first)
+                continue
+            part = self._parts.setdefault(segment.part, len(self._parts))
+            self._segments.extend((segment.first, segment.size, part, segment.offset, segment.length))
+            self._count(segment)
+        short = {item["index"] for item in record["item_failures"]} - missing
+        self._item_failures += [(index, place) for index in short]
+        for given_up in record["given_up"]:
+            index = given_up["failure"]["index"]
+            self._given_up[index] = place
+            self.tally = self.tally.with_given_up(count_items(index))
+        self.attempts += record["attempts"]
+        self.lost_attempts += record["lost_attempts"]
+        self.seconds = max(self.seconds, record["seconds"])
+
+    def _count(self, segment: Segment) -> None:
+        self.tally = self.tally.with_segment(segment)
+        self.rows += segment.rows
+        if segment.header is not None:
+            self.headers.append((segment.first, segment.header))
+
+
+def load(path: Path, *, parts: Path, items: int, mini_batches: int, count_items: Callable[[int], int]) -> Account:
+    """The account of all sessions so far; rows that did not reach the disk count as not scored."""
+    account = Account(path, Tally(total_items=items, total_mini_batches=mini_batches))
+    sizes = {part.name: part.stat().st_size for part in parts.iterdir()} if parts.is_dir() else {}
+    for place, record in journal.read(path):
+        match record["record"]:
+            case "commit":
+                account._add(place, record, count_items, sizes)
+            case "trouble":
+                if account.first_traceback is None:
+                    account.first_traceback = (record["traceback"], record["log"])
+            case "resume":
+                account.status = None
+                if record["forget_failures"]:
+                    account.forget_failures(count_items)
+            case "end":
+                account.status = Status(record["status"])
+    return account
+
+
+def commit_record(settlement: Settlement, *, seconds: float) -> journal.Record:
+    """A settlement as it stands in the journal."""
+    return {
+        "record": "commit",
+        "segments": [list(segment) for segment in settlement.segments],
+        "item_failures": [
+            {"index": f.index, "item": f.item, "kind": f.kind, "message": f.message, "log": f.log}
+            for f in settlement.item_failures
+        ],
+        "given_up": [_given_up(final) for final in settlement.given_up],
+        "attempts": settlement.attempts,
+        "lost_attempts": settlement.lost_attempts,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _given_up(final: GivenUp) -> dict[str, Any]:
+    failure: Failure = final.failure
+    return {
+        "attempts": final.attempts,
+        "failure": {
+            "index": failure.index,
+            "kind": failure.kind,
+            "message": failure.message,
+            "log": failure.log,
+            "seconds": round(failure.seconds, 3),
+        },
+    }
+
+
+def _line(item: str, index: int, attempts: int, failure: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "item": item,
+        "mini_batch": index,
+        "attempts": attempts,
+        "kind": Kind(failure["kind"]).value,
+        "message": failure["message"],
+        "log": failure["log"],
+    }

@@ -1,0 +1,100 @@
+"""What a run leaves: the assembled rows, the failed items by name, and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from daskscore.core.layout import Layout
+from daskscore.core.model import Status
+from daskscore.core.report import Count, Report
+from daskscore.core.thresholds import Thresholds
+from daskscore.driver.account import Account
+from daskscore.driver.plan import Plan
+from daskscore.sinks.interface import Piece, Sink
+
+
+def assemble(account: Account, layout: Layout, sink: Sink) -> str:
+    """The one output, from parts in plan order."""
+    header = min(account.headers)[1] if account.headers else None
+    pieces = (Piece(layout.part(part), offset, length) for part, offset, length in account.pieces())
+    return sink.assemble(pieces, header=header)
+
+
+def remove_parts(layout: Layout) -> None:
+    shutil.rmtree(layout.parts, ignore_errors=True)
+
+
+def write_failed_items(account: Account, layout: Layout, plan: Plan) -> dict[str, int]:
+    """A line for each item without a result; how many there are of each kind."""
+    kinds: Counter[str] = Counter()
+
+    def lines() -> Iterator[str]:
+        for item in account.failed_items(plan.items):
+            kinds[item["kind"]] += 1
+            yield json.dumps(item) + "\n"
+
+    first = next(found := lines(), None)
+    if first is None:
+        layout.failed_items.unlink(missing_ok=True)
+        return {}
+    with _replacing(layout.failed_items) as path, path.open("w") as file:
+        file.write(first)
+        file.writelines(found)
+    return dict(sorted(kinds.items()))
+
+
+def make_report(
+    account: Account,
+    thresholds: Thresholds,
+    *,
+    status: Status,
+    output: str,
+    folder: str,
+    seconds: float,
+    message: str,
+    failures: dict[str, int],
+    warnings: tuple[str, ...] = (),
+) -> Report:
+    """The account in the user's words."""
+    tally = account.tally
+    failed = thresholds.failed_mini_batches(tally)
+    traceback, log = account.first_traceback or ("", "")
+    done = tally.succeeded_mini_batches + tally.given_up_mini_batches
+    return Report(
+        status=status,
+        items=Count(tally.total_items, tally.succeeded_items, tally.failed_items),
+        mini_batches=Count(tally.total_mini_batches, done - failed, failed),
+        rows=account.rows,
+        attempts=account.attempts,
+        lost_attempts=account.lost_attempts,
+        seconds=round(seconds, 3),
+        output=output,
+        folder=folder,
+        message=message,
+        traceback=traceback,
+        log=log,
+        failures=failures,
+        warnings=warnings,
+    )
+
+
+def write_report(report: Report, layout: Layout) -> None:
+    with _replacing(layout.report) as path:
+        path.write_text(json.dumps(report.as_dict(), indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A new file under a passing name, which becomes `path` when it is complete."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""What `run()` returned → the bytes that go into the output, and how many rows they are."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from io import StringIO
+from types import GeneratorType
+from typing import Any, NamedTuple
+
+BAD_OUTPUT = (
+    "The run() method in the entry script should return a list or a pandas DataFrame. The length of returned result "
+    "is considered as succeeded number of items. For --output_action=append_row, the returned result is what to write "
+    "into the result file. The actual type of output is {}."
+)
+
+
+class BadOutput(TypeError):
+    """run() returned something that has no rows."""
+
+
+class Rows(NamedTuple):
+    data: bytes
+    number: int
+    header: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """How a result is written; the defaults are the text format of ParallelRunStep."""
+
+    write: bool = True
+    """False counts only (summary_only)."""
+    format: str = "text"
+    separator: str = " "
+    header: bool = False
+    index: bool = False
+
+    def render(self, result: Any) -> Rows:
+        """The rows of one mini-batch; raises BadOutput for what is no list, tuple, array or DataFrame."""
+        if isinstance(result, (list, tuple)):
+            return self._elements(result)
+        pandas = sys.modules.get("pandas")
+        if pandas is not None and isinstance(result, pandas.DataFrame):
+            return self._frame(result)
+        if pandas is not None and isinstance(result, pandas.Series):
+            return self._elements(result.tolist())
+        numpy = sys.modules.get("numpy")
+        if (numpy is not None and isinstance(result, numpy.ndarray) and result.ndim) or isinstance(
+            result, GeneratorType
+        ):
+            return self._elements(list(result))
+        raise BadOutput(BAD_OUTPUT.format(type(result).__name__))
+
+    def _elements(self, elements: list[Any] | tuple[Any, ...]) -> Rows:
+        if not self.write or not elements:
+            return Rows(b"", len(elements))
+        write = to_json if self.format == "jsonl" else str
+        return Rows(encode("\n".join(map(write, elements)) + "\n"), len(elements))
+
+    def _frame(self, frame: Any) -> Rows:
+        header = self._header(frame) if self.header and self.write and self.format == "text" else None
+        if not self.write or not len(frame):
+            return Rows(b"", len(frame), header)
+        if self.format == "jsonl":
+            text = frame.to_json(orient="records", lines=True, date_format="iso", index=self.index or None)
+            return Rows(encode(text if text.endswith("\n") else text + "\n"), len(frame))
+        return Rows(encode(self._csv(frame, header=False)), len(frame), header)
+
+    def _header(self, frame: Any) -> str:
+        return self._csv(frame.iloc[:0], header=True)
+
+    def _csv(self, frame: Any, *, header: bool) -> str:
+        text = StringIO(newline="")
+        frame.to_csv(text, sep=self.separator, header=header, index=self.index, lineterminator="\n")
+        return text.getvalue()
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; a file name's undecodable bytes come out as they went in."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        try:
+            return text.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            return text.encode(errors="surrogatepass")
+
+
+def to_json(element: Any) -> str:
+    """One JSON line; what JSON has no word for becomes its text, and a number that is none becomes null."""
+    try:
+        return json.dumps(element, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_without_nan(element), ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return _without_nan(value.tolist())
+    return str(value)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return value

@@ -1,0 +1,1 @@
+"""How committed rows become the output: one module per `output_action`. Run in the driver."""

@@ -1,0 +1,1 @@
+"""What runs inside a Dask worker: it hands bundles to scorer processes and brings their outcomes back."""

@@ -1,0 +1,402 @@
+"""Start a scorer, give it bundles, hold its deadlines, and say what became of each mini-batch, whatever it does."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from daskscore.core.layout import error_log, process_name, stderr_log, stdout_log
+from daskscore.core.model import Bundle, Failure, InitFailure, ItemFailure, Kind, Outcome, Segment, Span
+from daskscore.core.protocol import Frames, Head, Mark, frame, shared_page
+from daskscore.errors import RunError
+from daskscore.worker.nursery import Ending, Nursery, resident_bytes
+
+LOOK_SECONDS = 0.05
+"""How often a working scorer's deadline and memory are looked at."""
+
+GRACE_SECONDS = 5.0
+"""How long a scorer may finish its mini-batch, or its shutdown(), once it is asked to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The deadlines of one scorer; each has its own sentence when it passes."""
+
+    run_seconds: float
+    init_seconds: float
+    overhead_seconds: float
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where a node's scorers work: the script's settings, and the folders their files go to."""
+
+    node: str
+    settings: Head
+    output: Path
+    """Holds logs and, where the driver can see it, parts."""
+    parts: Path
+    limits: Limits
+    token: str
+    """Makes the part names of this worker unlike those of any other."""
+    numbers: Iterator[int] = field(default_factory=count)
+    """Of this node's scorers, old and new."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What is known of a bundle so far."""
+
+    spans: tuple[Span, ...]
+    next: int = 0
+    """How many of the bundle's mini-batches are settled."""
+    words: int = 0
+    segments: list[Segment] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    item_failures: list[ItemFailure] = field(default_factory=list)
+    init_failure: InitFailure | None = None
+
+
+class _Ended(Exception):
+    """The scorer is gone, by itself or because it had to be killed."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Supervisor:
+    """One slot: at most one scorer at a time, replaced when it has ended."""
+
+    def __init__(self, desk: Desk, nursery: Callable[[], Nursery], stopping: Callable[[], bool]) -> None:
+        self.desk = desk
+        self._nursery = nursery
+        self._stopping = stopping
+        self._scorer: _Scorer | None = None
+        self.idle_since = time.monotonic()
+
+    def score(self, bundle: Bundle) -> Outcome:
+        """Called once per bundle, in a thread of the Dask worker."""
+        began = time.monotonic()
+        told = _Told(bundle.spans)
+        if self._stopping():
+            return self._outcome(bundle, told, began)
+        if self._scorer is None:
+            scorer = self._start()
+            if isinstance(scorer, InitFailure):
+                told.init_failure = scorer if scorer.kind is not Kind.LOST else None
+                return self._outcome(bundle, told, began)
+            self._scorer = scorer
+            began = time.monotonic()
+        try:
+            self._scorer.give(bundle)
+            self._follow(self._scorer, told)
+        except _Ended as ended:
+            self._account_for_the_dead(self._scorer, told, ended)
+            self._scorer.close()
+            self._scorer = None
+        self.idle_since = time.monotonic()
+        return self._outcome(bundle, told, began)
+
+    def end(self) -> None:
+        """Let the scorer run its shutdown() and go; kill it when it takes too long."""
+        scorer, self._scorer = self._scorer, None
+        if scorer is not None:
+            scorer.end()
+
+    def rows_taken(self, parts: set[str]) -> None:
+        """The rows in these parts have been sent to the driver: give back their space."""
+        for part in parts:
+            if self._scorer is not None and self._scorer.part == part:
+                self._scorer.empty_part()
+            else:
+                (self.desk.parts / part).unlink(missing_ok=True)
+
+    def preflight(self) -> InitFailure | None:
+        """Only import the script, in a scorer that ends at once."""
+        scorer = self._start()
+        if isinstance(scorer, InitFailure):
+            return scorer
+        scorer.end()
+        return None
+
+    def _start(self) -> _Scorer | InitFailure:
+        scorer = _Scorer(self.desk, self._nursery())
+        limit = self.desk.limits.init_seconds
+        deadline = time.monotonic() + limit
+        wanted = "loaded" if self.desk.settings["only_load"] else "ready"
+        try:
+            while (word := scorer.hear()) is None or word["word"] != wanted:
+                if word is not None and word["word"] == "broken":
+                    scorer.end()
+                    return InitFailure(Kind.RAISE, word["message"], scorer.error_log, word["traceback"])
+                if time.monotonic() > deadline:
+                    ended = scorer.kill(Kind.TIMEOUT, f"init() did not return within {limit:g} s (init_timeout)")
+                    raise ended
+                scorer.check_memory()
+                if self._stopping():
+                    raise scorer.kill(Kind.LOST, "the run was stopped before init() returned")
+        except _Ended as ended:
+            scorer.close()
+            return InitFailure(ended.kind, f"the script could not be made ready: {ended}", scorer.stderr_log)
+        return scorer
+
+    def _follow(self, scorer: _Scorer, told: _Told) -> None:
+        """Until the bundle is over or the scorer has ended."""
+        limits = self.desk.limits
+        heard = time.monotonic()
+        stop_by: float | None = None
+        while True:
+            word = scorer.hear()
+            now = time.monotonic()
+            if word is not None:
+                heard = now
+                if word["word"] == "end":
+                    return
+                self._note(scorer, told, word)
+                continue
+            if stop_by is None and self._stopping():
+                scorer.mark.ask_to_stop()
+                stop_by = now + GRACE_SECONDS
+            progress = scorer.mark.read()
+            in_run = progress.position >= 0 and progress.words == told.words
+            if in_run:
+                heard = max(heard, progress.started)
+                if now - progress.started > limits.run_seconds:
+                    raise scorer.kill(Kind.TIMEOUT, f"run() gave no answer within {limits.run_seconds:g} s")
+            elif now - heard > limits.overhead_seconds:
+                raise scorer.kill(
+                    Kind.TIMEOUT, f"the scorer gave no sign of life for {limits.overhead_seconds:g} s outside run()"
+                )
+            if stop_by is not None and now > stop_by:
+                raise scorer.kill(Kind.LOST, "the run was stopped")
+            scorer.check_memory()
+
+    def _note(self, scorer: _Scorer, told: _Told, word: Head) -> None:
+        if word["word"] == "stuck":
+            self.end()
+            raise RunError(f"{word['message']}: {scorer.part_path}")
+        told.words += 1
+        if word["word"] == "scored":
+            bad = word.get("failed_items", [])
+            segment = scorer.segment(word["first"], word["done"], word["length"], word["rows"], word["items"])
+            told.segments.append(segment._replace(failed_items=len(bad), header=word.get("header")))
+            told.item_failures += [
+                ItemFailure(word["first"], item["item"], Kind(item["kind"]), item["message"], scorer.stdout_log)
+                for item in bad
+            ]
+            told.next += word["done"]
+        else:
+            log = scorer.error_log if word["traceback"] else scorer.stdout_log
+            told.failures.append(Failure(word["index"], Kind(word["kind"]), word["message"], log, word["traceback"]))
+            told.next += 1
+
+    def _account_for_the_dead(self, scorer: _Scorer, told: _Told, ended: _Ended) -> None:
+        """What the scorer had said, what it had marked as done, and which mini-batch it was at when it ended."""
+        for word in scorer.last_words():
+            if word["word"] != "end":
+                self._note(scorer, told, word)
+        progress = scorer.mark.read()
+        if progress.words != told.words:
+            return
+        if progress.done:
+            first = next(_rest(told.spans, told.next)).first
+            told.segments.append(scorer.segment(first, progress.done, progress.length, progress.rows, progress.items))
+            told.next += progress.done
+        if 0 <= progress.position == told.next and ended.kind is not Kind.LOST:
+            index = next(_rest(told.spans, told.next)).first
+            seconds = time.monotonic() - progress.started
+            told.failures.append(
+                Failure(
+                    index,
+                    ended.kind,
+                    str(ended),
+                    scorer.stderr_log,
+                    seconds=seconds,
+                )
+            )
+            told.next += 1
+
+    def _outcome(self, bundle: Bundle, told: _Told, began: float) -> Outcome:
+        return Outcome(
+            bundle=bundle.id,
+            node=self.desk.node,
+            segments=tuple(told.segments),
+            failures=tuple(told.failures),
+            item_failures=tuple(told.item_failures),
+            unstarted=tuple(_rest(bundle.spans, told.next)),
+            init_failure=told.init_failure,
+            initialized=self._scorer is not None or told.next > 0,
+            seconds=time.monotonic() - began,
+        )
+
+
+class _Scorer:
+    """A living scorer process, its pipes and its mark."""
+
+    def __init__(self, desk: Desk, nursery: Nursery) -> None:
+        self.desk = desk
+        self._nursery = nursery
+        self.process = _reserve_name(desk)
+        self.error_log = error_log(desk.node, self.process)
+        self.stdout_log = stdout_log(desk.node, self.process)
+        self.stderr_log = stderr_log(desk.node, self.process)
+        self.part = f"{desk.node}-{self.process}-{desk.token}"
+        self.part_path = desk.parts / self.part
+        self._written = 0
+        self.doing = "while it was made ready"
+        command_end, self._commands = os.pipe()
+        words, word_end = os.pipe()
+        os.set_blocking(self._commands, False)
+        page = shared_page()
+        self.mark = Mark.open(page)
+        self.mark.write(0, -1, 0.0, 0, 0, 0, 0)
+        try:
+            self.pid = nursery.fork(command_end, word_end, page)
+        except BaseException:
+            os.close(self._commands)
+            os.close(words)
+            raise
+        finally:
+            for fd in (command_end, word_end, page):
+                os.close(fd)
+        self._frames = Frames(words)
+        self._tell(self._settings(), b"")
+
+    def give(self, bundle: Bundle) -> None:
+        self.doing = "in run()"
+        self.mark.go_on()
+        spans = [list(span) for span in bundle.spans]
+        self._tell({"do": "score", "spans": spans, "box_seconds": bundle.box_seconds}, bundle.lines)
+
+    def hear(self) -> Head | None:
+        """The next word; None when there was none for a moment."""
+        said = self._frames.pop()
+        if said is None and select.select([self._frames.fd], [], [], LOOK_SECONDS)[0]:
+            if not self._frames.fill():
+                raise self._ended(self._nursery.ending(self.pid, timeout=GRACE_SECONDS))
+            said = self._frames.pop()
+        return said[0] if said else None
+
+    def last_words(self) -> Iterator[Head]:
+        """What had been said before the end and not been heard."""
+        while (said := self._frames.pop()) or self._frames.fill():
+            if said:
+                yield said[0]
+
+    def segment(self, first: int, count: int, length: int, rows: int, items: int) -> Segment:
+        offset, self._written = self._written, self._written + length
+        return Segment(first, count, self.part, offset, length, rows, items)
+
+    def empty_part(self) -> None:
+        os.truncate(self.part_path, 0)
+        self._written = 0
+
+    def check_memory(self) -> None:
+        limit = self.desk.limits.memory_bytes
+        if limit is None:
+            return
+        resident = resident_bytes(self.pid)
+        if resident > limit:
+            raise self.kill(
+                Kind.MEMORY,
+                f"the process held {resident >> 20} MiB, more than memory_limit_per_process ({limit >> 20} MiB)",
+            )
+
+    def kill(self, kind: Kind, message: str) -> _Ended:
+        """End it now; to be raised."""
+        self._nursery.kill(self.pid)
+        self._nursery.ending(self.pid, timeout=GRACE_SECONDS)
+        self._close_commands()
+        return _Ended(kind, message)
+
+    def end(self) -> None:
+        """End it in peace, or by force after the grace."""
+        self._close_commands()
+        if self._nursery.ending(self.pid, timeout=GRACE_SECONDS).status is None:
+            self._nursery.kill(self.pid)
+            self._nursery.ending(self.pid, timeout=GRACE_SECONDS)
+        self.close()
+
+    def close(self) -> None:
+        """Give back the descriptors of a scorer that is gone."""
+        self._close_commands()
+        if self._frames.fd >= 0:
+            os.close(self._frames.fd)
+            self._frames.fd = -1
+        self.mark.memory.close()
+
+    def _tell(self, head: Head, body: bytes) -> None:
+        limit = self.desk.limits.overhead_seconds
+        deadline = time.monotonic() + limit
+        try:
+            view = memoryview(frame(head, body))
+            while view:
+                if time.monotonic() > deadline:
+                    raise self.kill(Kind.TIMEOUT, f"the scorer took no work for {limit:g} s")
+                if select.select([], [self._commands], [], LOOK_SECONDS)[1]:
+                    view = view[os.write(self._commands, view) :]
+        except BrokenPipeError:
+            raise self._ended(self._nursery.ending(self.pid, timeout=GRACE_SECONDS)) from None
+
+    def _close_commands(self) -> None:
+        if self._commands >= 0:
+            os.close(self._commands)
+            self._commands = -1
+
+    def _ended(self, ending: Ending) -> _Ended:
+        self._close_commands()
+        return _Ended(Kind.CRASH, f"the process {_how(ending, self.doing)}")
+
+    def _settings(self) -> Head:
+        output = self.desk.output
+        paths = {"error_log": self.error_log, "stdout_log": self.stdout_log, "stderr_log": self.stderr_log}
+        return {**self.desk.settings, **{key: str(output / path) for key, path in paths.items()}} | {
+            "part": str(self.part_path),
+            "process": self.process,
+            "node": self.desk.node,
+        }
+
+
+def _how(ending: Ending, when: str) -> str:
+    status = ending.status
+    if status is None:
+        return f"was killed {when}, together with its guard"
+    if status >= 0:
+        return f"exited with code {status} {when}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "unknown"
+    hint = "; the machine may be out of memory" if name == "SIGKILL" else ""
+    return f"was ended by signal {-status} ({name}) {when}{hint}"
+
+
+def _reserve_name(desk: Desk) -> str:
+    """The next process name without a log on this node, so that a resumed run never writes into another's."""
+    for number in desk.numbers:
+        name = process_name(number)
+        path = desk.output / stdout_log(desk.node, name)
+        for log in (path, desk.output / stderr_log(desk.node, name), desk.output / error_log(desk.node, name)):
+            log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            continue
+        return name
+    raise AssertionError("numbers never end")
+
+
+def _rest(spans: tuple[Span, ...], done: int) -> Iterator[Span]:
+    """The spans without their first `done` mini-batches."""
+    for span in spans:
+        if done < span.size:
+            yield Span(span.first + done, span.size - done, span.tries)
+        done = max(0, done - span.size)
