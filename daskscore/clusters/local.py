@@ -37,7 +37,7 @@ def start(wanted: Wanted) -> Iterator[Started]:
     scratch = tempfile.mkdtemp(prefix="daskscore-")
     try:
         with (
-            dask.config.set(SETTINGS),
+            dask.config.set({**SETTINGS, "temporary-directory": scratch}),
             LocalCluster(
                 n_workers=wanted.node_count,
                 threads_per_worker=wanted.process_count_per_node,
