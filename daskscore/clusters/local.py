@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
 
 from daskscore.clusters.interface import Started, Wanted
 from daskscore.errors import ConfigError
@@ -41,6 +43,7 @@ def start(wanted: Wanted) -> Iterator[Started]:
             LocalCluster(
                 n_workers=wanted.node_count,
                 threads_per_worker=wanted.process_count_per_node,
+                worker_class=LoneNanny,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
@@ -54,3 +57,27 @@ def start(wanted: Wanted) -> Iterator[Started]:
             yield Started(client, own=True, scratch=scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class LoneNanny(Nanny):
+    """Starts a worker that does not import the caller's main module.
+
+    Workers are spawned by multiprocessing, which runs the main script once more in each; a script that calls
+    `daskscore.run` without `if __name__ == "__main__"` would start itself again and again.
+    """
+
+    _starting: ClassVar[int] = 0
+    _hidden: ClassVar[dict[str, Any]] = {}
+
+    async def instantiate(self) -> Any:
+        main = vars(sys.modules["__main__"])
+        if not LoneNanny._starting:
+            LoneNanny._hidden = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+            main["__spec__"] = None  # multiprocessing reads it and expects it to be there
+        LoneNanny._starting += 1
+        try:
+            return await super().instantiate()
+        finally:
+            LoneNanny._starting -= 1
+            if not LoneNanny._starting:
+                main.update(LoneNanny._hidden)
