@@ -38,12 +38,22 @@ class Layout:
         return self.state / "lock"
 
     @property
+    def shared(self) -> Path:
+        """Tells a worker that it sees the driver's own folder, and not one of the same name."""
+        return self.state / "shared"
+
+    @property
     def job(self) -> Path:
         return self.state / "job.json"
 
     @property
     def plan(self) -> Path:
         return self.state / "plan"
+
+    @property
+    def new_plan(self) -> Path:
+        """The plan until it is known that it will be used."""
+        return self.state / "plan.new"
 
     @property
     def journal(self) -> Path:

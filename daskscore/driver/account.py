@@ -27,9 +27,11 @@ class Account:
     lost_attempts: int = 0
     seconds: float = 0.0
     status: Status | None = None
-    first_traceback: tuple[str, str] | None = None
-    """The first traceback of the user's script, and its log."""
+    first_trouble: tuple[str, str] | None = None
+    """What went wrong first in the script (a traceback, if there was one), and its log."""
     headers: list[tuple[int, str]] = field(default_factory=list)
+    _seconds_before: float = 0.0
+    """Of the sessions before the present one."""
     _parts: dict[str, int] = field(default_factory=dict)
     _segments: array[int] = field(default_factory=lambda: array("q"))
     _given_up: dict[int, int] = field(default_factory=dict)
@@ -88,12 +90,12 @@ class Account:
         return table[np.argsort(table[:, 0], kind="stable")]
 
     def _add(
-        self, place: int, record: journal.Record, count_items: Callable[[int], int], sizes: dict[str, int]
+        self, place: int, record: journal.Record, count_items: Callable[[int], int], sizes: dict[str, int] | None
     ) -> None:
         missing: set[int] = set()
         for values in record["segments"]:
             segment = Segment(*values)
-            if segment.length and sizes.get(segment.part, 0) < segment.offset + segment.length:
+            if sizes is not None and segment.length and sizes.get(segment.part, 0) < segment.offset + segment.length:
                 missing.add(segment.first)
                 continue
             part = self._parts.setdefault(segment.part, len(self._parts))
@@ -107,7 +109,7 @@ class Account:
             self.tally = self.tally.with_given_up(count_items(index))
         self.attempts += record["attempts"]
         self.lost_attempts += record["lost_attempts"]
-        self.seconds = max(self.seconds, record["seconds"])
+        self.seconds = self._seconds_before + record["seconds"]
 
     def _count(self, segment: Segment) -> None:
         self.tally = self.tally.with_segment(segment)
@@ -118,17 +120,24 @@ class Account:
 
 def load(path: Path, *, parts: Path, items: int, mini_batches: int, count_items: Callable[[int], int]) -> Account:
     """The account of all sessions so far; rows that did not reach the disk count as not scored."""
-    account = Account(path, Tally(total_items=items, total_mini_batches=mini_batches))
     sizes = {part.name: part.stat().st_size for part in parts.iterdir()} if parts.is_dir() else {}
-    for place, record in journal.read(path):
+    nothing = Tally(total_items=items, total_mini_batches=mini_batches)
+    account = _read(Account(path, nothing), count_items, sizes)
+    if account.status is Status.COMPLETED:
+        account = _read(Account(path, nothing), count_items, None)  # its parts became the output and are gone
+    return account
+
+
+def _read(account: Account, count_items: Callable[[int], int], sizes: dict[str, int] | None) -> Account:
+    for place, record in journal.read(account.path):
         match record["record"]:
             case "commit":
                 account._add(place, record, count_items, sizes)
             case "trouble":
-                if account.first_traceback is None:
-                    account.first_traceback = (record["traceback"], record["log"])
+                account.first_trouble = (record["traceback"], record["log"])
             case "resume":
-                account.status = None
+                account.status = account.first_trouble = None
+                account._seconds_before = account.seconds
                 if record["forget_failures"]:
                     account.forget_failures(count_items)
             case "end":

@@ -6,10 +6,8 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-from distributed import Client, Future
+from distributed import Future
 
 from daskscore.core.health import Health
 from daskscore.core.layout import Layout
@@ -21,21 +19,15 @@ from daskscore.driver.account import commit_record
 from daskscore.driver.journal import Journal
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
+from daskscore.driver.workers import STOP_SECONDS, Workers
 from daskscore.errors import InternalError, RunError
-from daskscore.worker.task import ask_to_stop, score_bundle
 
 BUNDLES_PER_SLOT = 3
 """In flight: one that runs, and enough behind it to hide Dask's round trip."""
 
 LOOK_SECONDS = 0.25
-WORKERS_SECONDS = 1.0
-"""How often the workers are counted."""
-
-STOP_SECONDS = 15.0
-"""How long the bundles in flight may take to come back once the run is to end."""
-
-CALL_SECONDS = 30.0
-"""How long a question to the scheduler may take."""
+COUNT_SECONDS = 1.0
+"""How often the slots are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +59,7 @@ class Verdict:
 class Engine:
     """One session of one run: from what the journal says is left to the last commit."""
 
-    client: Client
-    run_id: str
+    workers: Workers
     plan: Plan
     layout: Layout
     ledger: Ledger
@@ -78,13 +69,13 @@ class Engine:
     health: Health
     patience: Patience
     progress: Progress
-    slots_per_worker: int | None
     interrupted: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
     first_trouble: Trouble | None = None
     _arrived: queue.SimpleQueue[tuple[int, Future[Outcome]]] = field(default_factory=queue.SimpleQueue)
     _futures: dict[int, Future[Outcome]] = field(default_factory=dict)
-    _workers: dict[str, int] = field(default_factory=dict)
+    _slots: dict[str, int] = field(default_factory=dict)
+    """Of each worker, by address."""
     _nodes: dict[str, str] = field(default_factory=dict)
     """The node of each worker that has been heard of, by address."""
     _counted: float = -1e9
@@ -120,20 +111,18 @@ class Engine:
 
     def _fill(self) -> None:
         """Keep the window full, no more."""
-        self._count_workers()
-        usable = {address: slots for address, slots in self._workers.items() if not self._set_aside(address)}
+        self._count_slots()
+        usable = {address: slots for address, slots in self._slots.items() if not self._set_aside(address)}
         slots = sum(usable.values())
-        restricted = list(usable) if len(usable) < len(self._workers) else None
+        restricted = list(usable) if len(usable) < len(self._slots) else None
         by_bytes = max(1, LIMIT_BYTES // max(self.plan.line_bytes, 1))
         while self.ledger.waiting and self.ledger.running < BUNDLES_PER_SLOT * slots:
             size = min(self.pacing.size(waiting=self.ledger.waiting, slots=slots), by_bytes)
             self._submit(size, restricted)
 
-    def _submit(self, size: int, workers: list[str] | None) -> None:
+    def _submit(self, size: int, addresses: list[str] | None) -> None:
         number, spans = self.ledger.hand_out(size)
-        bundle = Bundle(number, spans, self.plan.lines(spans), BOX_SECONDS)
-        key = f"daskscore-{self.run_id}-{number}"
-        future = self.client.submit(score_bundle, self.run_id, bundle, key=key, pure=False, retries=0, workers=workers)
+        future = self.workers.submit(Bundle(number, spans, self.plan.lines(spans), BOX_SECONDS), addresses)
         self._futures[number] = future
         future.add_done_callback(lambda done, number=number: self._arrived.put((number, done)))
 
@@ -145,8 +134,8 @@ class Engine:
             return
         while not self._arrived.empty():
             arrived.append(self._arrived.get())
-        finished = [number for number, future in arrived if future.status == "finished"]
-        outcomes = self._gather(finished)
+        finished = [future for _, future in arrived if future.status == "finished"]
+        outcomes = self.workers.outcomes(finished) if finished else {}
         for number, future in arrived:
             self._futures.pop(number, None)
             if outcome := outcomes.get(number):
@@ -154,17 +143,6 @@ class Engine:
             else:
                 self._lose(number, future)
             future.release()
-
-    def _gather(self, numbers: list[int]) -> dict[int, Outcome]:
-        """What came back; a worker that died between the word and its result leaves a gap."""
-        if not numbers:
-            return {}
-        futures = [self._futures[number] for number in numbers]
-        try:
-            results = self.client.sync(self.client._gather, futures, errors="skip", callback_timeout=CALL_SECONDS)
-        except (TimeoutError, OSError):
-            return {}
-        return {outcome.bundle: outcome for outcome in results}
 
     def _settle(self, outcome: Outcome) -> None:
         self._moved = self.clock()
@@ -175,7 +153,7 @@ class Engine:
             self.health.init_failed(outcome.node)
             self.progress.say(f"node {outcome.node}: {failure.message}")
             self._note_trouble(Trouble(failure.message, failure.traceback, failure.log))
-        self._keep_logs(outcome.logs or {})
+        self.keep_logs(outcome.logs or {})
         outcome = self._keep_rows(outcome)
         settlement = self.ledger.settle(outcome)
         if settlement is None:
@@ -205,10 +183,12 @@ class Engine:
             self.journal.append(commit_record(settlement, seconds=self.clock() - self._began))
 
     def _note_trouble(self, trouble: Trouble) -> None:
-        """Of the first thing that goes wrong with a traceback, and until then of the first thing at all."""
+        """The first thing that goes wrong, and the first that goes wrong with a traceback, are for the report."""
         known = self.first_trouble
         if known is None or (trouble.traceback and not known.traceback):
             self.first_trouble = trouble
+            text = trouble.traceback or trouble.message
+            self.journal.append({"record": "trouble", "traceback": text, "log": trouble.log})
 
     def _keep_rows(self, outcome: Outcome) -> Outcome:
         """Rows that rode back with the outcome become a part of their own, here."""
@@ -227,7 +207,8 @@ class Engine:
             moved.append(segment._replace(part=name, offset=segment.offset + shift))
         return replace(outcome, segments=tuple(moved), shipped=None)
 
-    def _keep_logs(self, logs: dict[str, bytes]) -> None:
+    def keep_logs(self, logs: dict[str, bytes]) -> None:
+        """Of workers that cannot write here themselves."""
         for name, data in logs.items():
             path = self.layout.output / name
             if not path.resolve().is_relative_to(self.layout.logs.resolve()):
@@ -236,21 +217,11 @@ class Engine:
             with path.open("ab") as file:
                 file.write(data)
 
-    def _count_workers(self) -> None:
+    def _count_slots(self) -> None:
         now = self.clock()
-        if now - self._counted < WORKERS_SECONDS and self._workers:
-            return
-        self._counted = now
-        try:
-            ask: Any = self.client.scheduler
-            threads = self.client.sync(ask.ncores, workers=None, callback_timeout=CALL_SECONDS)
-        except (TimeoutError, OSError) as error:
-            raise RunError(
-                f"the Dask scheduler at {_address(self.client)} does not answer: {str(error) or 'no word in 30 s'}. "
-                "What is committed is kept: run the same command with --resume"
-            ) from error
-        most = self.slots_per_worker
-        self._workers = {address: min(n, most) if most else n for address, n in threads.items()}
+        if now - self._counted >= COUNT_SECONDS or not self._slots:
+            self._counted = now
+            self._slots = self.workers.slots()
 
     def _set_aside(self, address: str) -> bool:
         node = self._nodes.get(address)
@@ -258,13 +229,13 @@ class Engine:
 
     def _cannot_move(self) -> str | None:
         now = self.clock()
-        nodes = {self._nodes.get(address, address) for address in self._workers}
+        nodes = {self._nodes.get(address, address) for address in self._slots}
         if self.health.hopeless(nodes, seconds=now - self._began):
             return f"init() keeps failing: {self.health.total} times, on every node"
-        if not self._workers:
+        if not self._slots:
             limit = self.patience.first_worker_seconds
             if now - max(self._moved, self._began) > limit:
-                return f"no Dask worker has come to {_address(self.client)} within {limit:g} s"
+                return f"no Dask worker has come to {self.workers.address} within {limit:g} s"
         elif now - self._moved > self.patience.progress_seconds:
             limit = self.patience.progress_seconds
             return f"No progress update in {limit:g} seconds: {self.ledger.running} bundles are with the workers"
@@ -274,22 +245,8 @@ class Engine:
         """Ask the workers to stop, and commit what they still bring."""
         if not self._futures:
             return
-        try:
-            call: Any = self.client._run
-            self.client.sync(call, ask_to_stop, self.run_id, on_error="ignore", callback_timeout=STOP_SECONDS)
-        except (TimeoutError, OSError):
+        if not self.workers.ask_to_stop():
             self.progress.say("some workers do not answer; what they have in hand is left to a later --resume")
         deadline = self.clock() + STOP_SECONDS
         while self._futures and self.clock() < deadline:
             self._take(LOOK_SECONDS)
-
-
-def _address(client: Client) -> str:
-    return str(client.scheduler.address) if client.scheduler is not None else "its address"
-
-
-def write_shared_token(layout: Layout, token: str) -> Path:
-    """What tells a worker that it sees the driver's own folder, and not one of the same name."""
-    path = layout.state / "shared"
-    path.write_text(token)
-    return path

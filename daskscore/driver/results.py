@@ -59,12 +59,13 @@ def make_report(
     seconds: float,
     message: str,
     failures: dict[str, int],
-    warnings: tuple[str, ...] = (),
 ) -> Report:
     """The account in the user's words."""
     tally = account.tally
     failed = thresholds.failed_mini_batches(tally)
-    traceback, log = account.first_traceback or ("", "")
+    traceback, log = account.first_trouble or ("", "")
+    differ = len({header for _, header in account.headers}) > 1
+    warning = "the mini-batches' DataFrames have different columns; the header is that of the first one"
     done = tally.succeeded_mini_batches + tally.given_up_mini_batches
     return Report(
         status=status,
@@ -80,7 +81,7 @@ def make_report(
         traceback=traceback,
         log=log,
         failures=failures,
-        warnings=warnings,
+        warnings=(warning,) if differ else (),
     )
 
 

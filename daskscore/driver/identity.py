@@ -1,0 +1,64 @@
+"""What makes a resumed run the same run: the job's settings and script, and the items of its plan."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from daskscore.config import JobConfig
+from daskscore.core.layout import Layout
+from daskscore.driver.plan import Plan, first_difference
+from daskscore.errors import OutputError
+
+PLAN_KEYS = ("inputs", "mini_batch_size", "rank_mini_batch_count")
+ROW_KEYS = (
+    "entry_script",
+    "arguments",
+    "output_action",
+    "append_row_format",
+    "append_row_separator",
+    "append_row_header",
+    "append_row_index",
+    "append_row_file_name",
+)
+
+
+def shape(config: JobConfig) -> dict[str, Any]:
+    """What the rows depend on, as it is kept with the run."""
+    settings = {key: getattr(config, key) for key in PLAN_KEYS + ROW_KEYS}
+    script: Path = config.source_directory / config.entry_script
+    digest = hashlib.sha256(script.read_bytes()).hexdigest() if script.is_file() else None
+    return {**settings, "script_sha256": digest}
+
+
+def plan_shape(config: JobConfig) -> dict[str, Any]:
+    """What the plan depends on, besides the items."""
+    return {key: getattr(config, key) for key in PLAN_KEYS}
+
+
+def check_same_job(layout: Layout, stored: dict[str, Any], now: dict[str, Any], *, accept_script_change: bool) -> None:
+    """Refuse to continue another job, naming what differs."""
+    for key, value in now.items():
+        before = stored.get(key)
+        if before == value or (key == "script_sha256" and accept_script_change):
+            continue
+        what = (
+            f"{now['entry_script']} has changed since. Restore it, accept the change for what is not yet scored with "
+            "--accept-script-change,"
+            if key == "script_sha256"
+            else f"{key} was {before!r} and is {value!r} now. Restore it,"
+        )
+        raise OutputError(f"--resume: the run in {layout.output} is another one: {what} or start anew with --overwrite")
+
+
+def check_same_plan(layout: Layout) -> None:
+    """Refuse to continue on other items, naming the first that differs."""
+    old, new = Plan(layout.plan).header, Plan(layout.new_plan).header
+    if old.fingerprint == new.fingerprint:
+        return
+    what = "their settings differ" if old.rank else first_difference(layout.plan, layout.new_plan)
+    raise OutputError(
+        f"--resume: the inputs are no longer those of the run in {layout.output}: {what}. "
+        "Restore them, or start anew with --overwrite or another --output"
+    )

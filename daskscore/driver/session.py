@@ -1,0 +1,183 @@
+"""One driver's share of a run: from the first worker to the report."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from distributed import Client
+
+from daskscore.config import JobConfig
+from daskscore.core.health import Health
+from daskscore.core.layout import Layout
+from daskscore.core.ledger import Ledger
+from daskscore.core.model import Status
+from daskscore.core.pacing import Pacing
+from daskscore.core.report import Report
+from daskscore.core.thresholds import Thresholds
+from daskscore.driver import account as accounts
+from daskscore.driver import results, scorers
+from daskscore.driver.account import Account
+from daskscore.driver.engine import Engine, Patience, Verdict
+from daskscore.driver.interruption import Interruption
+from daskscore.driver.journal import Journal
+from daskscore.driver.plan import Plan
+from daskscore.driver.progress import Progress
+from daskscore.driver.workers import Workers
+from daskscore.errors import RunError
+from daskscore.sinks.interface import Sink
+from daskscore.worker.session import Assignment
+
+
+class Place(Protocol):
+    """Where the workers are; what every cluster yields."""
+
+    @property
+    def client(self) -> Client: ...
+    @property
+    def own(self) -> bool: ...
+    @property
+    def scratch(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A run whose output folder is ours and whose plan stands; `score` ends in a report, whatever happens."""
+
+    config: JobConfig
+    layout: Layout
+    plan: Plan
+    sink: Sink
+    progress: Progress
+    interruption: Interruption
+
+    def score(self, open_cluster: Callable[[], AbstractContextManager[Place]]) -> Report:
+        """Score what the journal does not have, assemble, report."""
+        before = self._account()
+        if before.status is Status.COMPLETED:
+            return self._report(before, Verdict(Status.COMPLETED), seconds=before.seconds)
+        began = time.monotonic()
+        journal = Journal(self.layout.journal)
+        try:
+            if before.attempts or before.status is not None:
+                journal.append({"record": "resume", "forget_failures": before.status is Status.FAILED})
+                before = self._account()
+            verdict = self._run_engine(open_cluster, before, journal)
+            account = self._account()
+            if verdict.status is Status.COMPLETED:
+                verdict = self._assemble(account)
+            report = self._report(account, verdict, seconds=before.seconds + time.monotonic() - began)
+            journal.append({"record": "end", "status": report.status})
+            journal.sync()
+        finally:
+            journal.close()
+        if report.status is Status.COMPLETED:
+            results.remove_parts(self.layout)
+        return report
+
+    def _run_engine(
+        self, open_cluster: Callable[[], AbstractContextManager[Place]], before: Account, journal: Journal
+    ) -> Verdict:
+        try:
+            with self.interruption.in_good_order(), open_cluster() as place:
+                workers = Workers(place.client, secrets.token_hex(4), self.config.process_count_per_node)
+                workers.welcome(self._assignment(place, workers.run_id))
+                try:
+                    engine = self._engine(workers, before, journal)
+                    verdict = engine.run()
+                    for logs in workers.last_logs():
+                        engine.keep_logs(logs)
+                finally:
+                    workers.farewell()
+                return verdict
+        except RunError as error:
+            return Verdict(Status.FAILED, str(error))
+
+    def _assignment(self, place: Place, run_id: str) -> Assignment:
+        token = secrets.token_hex(16)
+        self.layout.shared.write_text(token)
+        return Assignment(
+            run=run_id,
+            output=str(self.layout.output),
+            token=token,
+            slots=self.config.process_count_per_node,
+            settings=scorers.script_settings(self.config, self.layout, files=self.plan.header.files),
+            environment=scorers.environment(self.config, self.layout),
+            limits=scorers.limits(self.config),
+            own_cluster=place.own,
+            driver=os.getpid() if place.own else 0,
+            scratch=place.scratch,
+        )
+
+    def _engine(self, workers: Workers, before: Account, journal: Journal) -> Engine:
+        config, header = self.config, self.plan.header
+        ledger = Ledger(header.mini_batches, header.items, config.run_max_try, self.plan.count_items)
+        ledger.restore(before.settled(), before.tally, before.rows)
+        return Engine(
+            workers=workers,
+            plan=self.plan,
+            layout=self.layout,
+            ledger=ledger,
+            journal=journal,
+            pacing=Pacing(fixed=config.bundle_size if isinstance(config.bundle_size, int) else None),
+            thresholds=self._thresholds,
+            health=Health(config.processes),
+            patience=Patience(config.first_task_creation_timeout, config.progress_seconds),
+            progress=self.progress,
+            interrupted=self.interruption,
+        )
+
+    def _assemble(self, account: Account) -> Verdict:
+        try:
+            results.assemble(account, self.layout, self.sink)
+        except RunError as error:
+            return Verdict(Status.FAILED, str(error))
+        return Verdict(Status.COMPLETED)
+
+    def _account(self) -> Account:
+        return accounts.load(
+            self.layout.journal,
+            parts=self.layout.parts,
+            items=self.plan.header.items,
+            mini_batches=self.plan.header.mini_batches,
+            count_items=self.plan.count_items,
+        )
+
+    def _report(self, account: Account, verdict: Verdict, *, seconds: float) -> Report:
+        rows = self.layout.rows(self.config.append_row_file_name)
+        message = verdict.message
+        try:
+            failures = results.write_failed_items(account, self.layout, self.plan)
+        except OSError as error:
+            failures, message = {}, f"{message}\n{error.strerror}: {self.layout.failed_items}".strip()
+        report = results.make_report(
+            account,
+            self._thresholds,
+            status=verdict.status,
+            output=str(rows if self.config.output_action == "append_row" else self.layout.output),
+            folder=str(self.layout.output),
+            seconds=seconds,
+            message=message,
+            failures=failures,
+        )
+        try:
+            results.write_report(report, self.layout)
+        except OSError as error:
+            self.progress.say(f"{error.strerror}: {self.layout.report} could not be written")
+        return report
+
+    @property
+    def _thresholds(self) -> Thresholds:
+        config = self.config
+        return Thresholds(
+            error_threshold=config.error_threshold,
+            mini_batch_error_threshold=config.mini_batch_error_threshold,
+            allowed_failed_count=config.allowed_failed_count,
+            allowed_failed_percent=config.allowed_failed_percent,
+            append_row=config.output_action == "append_row",
+        )
