@@ -10,11 +10,15 @@ from daskscore.core.model import Status
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """total = succeeded + failed once the run is complete."""
+    """total = succeeded + failed, unless the run was stopped early; then the rest is in `not_scored` of the report."""
 
     total: int
     succeeded: int
     failed: int
+
+    @property
+    def rest(self) -> int:
+        return self.total - self.succeeded - self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,13 @@ class Report:
     warnings: tuple[str, ...] = ()
 
     @property
+    def not_scored(self) -> dict[str, int]:
+        """What a run that was stopped early has not come to."""
+        return {"items": self.items.rest, "mini_batches": self.mini_batches.rest}
+
+    @property
     def exit_code(self) -> int:
         return {Status.COMPLETED: 0, Status.FAILED: 1, Status.CANCELED: 130}[self.status]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"warnings": list(self.warnings)}
+        return asdict(self) | {"warnings": list(self.warnings), "not_scored": self.not_scored}

@@ -74,6 +74,7 @@ class Engine:
     first_trouble: Trouble | None = None
     _arrived: queue.SimpleQueue[tuple[int, Future[Outcome]]] = field(default_factory=queue.SimpleQueue)
     _futures: dict[int, Future[Outcome]] = field(default_factory=dict)
+    _said: str = ""
     _slots: dict[str, int] = field(default_factory=dict)
     """Of each worker, by address."""
     _nodes: dict[str, str] = field(default_factory=dict)
@@ -151,7 +152,7 @@ class Engine:
             self.health.initialized(outcome.node)
         if failure := outcome.init_failure:
             self.health.init_failed(outcome.node)
-            self.progress.say(f"node {outcome.node}: {failure.message}")
+            self._say_once(f"node {outcome.node}: {failure.message}")
             self._note_trouble(Trouble(failure.message, failure.traceback, failure.log))
         self.keep_logs(outcome.logs or {})
         outcome = self._keep_rows(outcome)
@@ -181,6 +182,11 @@ class Engine:
     def _commit(self, settlement: Settlement) -> None:
         if settlement.segments or settlement.given_up or settlement.attempts or settlement.lost_attempts:
             self.journal.append(commit_record(settlement, seconds=self.clock() - self._began))
+
+    def _say_once(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self.progress.say(text)
 
     def _note_trouble(self, trouble: Trouble) -> None:
         """The first thing that goes wrong, and the first that goes wrong with a traceback, are for the report."""
