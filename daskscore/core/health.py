@@ -28,10 +28,10 @@ class Health:
         return self.failures.get(node, 0) >= 3 * self.slots_per_node
 
     def hopeless(self, nodes: set[str], *, seconds: float) -> bool:
-        """All nodes are set aside; or it has gone on for two minutes and failed twice per slot."""
-        if not nodes:
+        """All nodes are set aside; or all have failed, twice per slot, in more than two minutes. One good node is hope."""
+        failures = [self.failures.get(node, 0) for node in nodes]
+        if not failures or not all(failures):
             return False
         if all(self.set_aside(node) for node in nodes):
             return True
-        limit = 2 * len(nodes) * self.slots_per_node
-        return seconds > JOB_SECONDS and sum(self.failures.get(node, 0) for node in nodes) >= limit
+        return seconds > JOB_SECONDS and sum(failures) >= 2 * len(nodes) * self.slots_per_node

@@ -80,6 +80,16 @@ def stderr_log(node: str, process: str) -> str:
     return f"logs/user/stderr/{node}/{process}.stderr.txt"
 
 
+def entry_script_logs(node: str) -> str:
+    """The folder for what scripts write with `EntryScript().logger`."""
+    return f"logs/user/entry_script_log/{node}"
+
+
+def metrics_log(node: str, process: str) -> str:
+    """What the script logged with `Run.log`, a JSON line each."""
+    return f"logs/user/metrics/{node}/{process}.jsonl"
+
+
 def process_name(number: int) -> str:
     """The name of the n-th scorer of a node; a replacement gets a new number."""
     return f"process{number:03d}"

@@ -59,12 +59,11 @@ class Ledger:
     """How many items a mini-batch has; asked only for those that failed."""
 
     rows: int = 0
-    attempts: int = 0
-    lost_attempts: int = 0
     _waiting: list[Waiting] = field(default_factory=list)
     _waiting_count: int = 0
     _running: dict[int, tuple[Waiting, ...]] = field(default_factory=dict)
     _failing: int = 0
+    _all_handed_out: bool = False
     _next_bundle: int = 0
     _tally: Tally = field(init=False)
 
@@ -89,7 +88,8 @@ class Ledger:
 
     @property
     def tally(self) -> Tally:
-        return replace(self._tally, failing_mini_batches=self._failing, all_handed_out=not self._waiting)
+        all_handed_out = self._all_handed_out or not self._waiting
+        return replace(self._tally, failing_mini_batches=self._failing, all_handed_out=all_handed_out)
 
     def restore(self, settled: Iterable[tuple[int, int]], tally: Tally, rows: int) -> None:
         """Continue where an earlier driver stopped: `settled` are (first, count) of what is done or given up."""
@@ -120,6 +120,7 @@ class Ledger:
             taken.append(span)
             room -= span.size
             self._waiting_count -= span.size
+        self._all_handed_out |= not self._waiting
         self._next_bundle += 1
         self._running[self._next_bundle] = tuple(taken)
         return self._next_bundle, tuple(Span(span.first, span.size, span.tries) for span in taken)
@@ -143,7 +144,6 @@ class Ledger:
                 self._failing -= part.size
         self._scored(outcome.segments)
         attempts = sum(segment.size for segment in outcome.segments) + len(outcome.failures)
-        self.attempts += attempts
         return Settlement(outcome.segments, outcome.item_failures, tuple(given_up), attempts=attempts)
 
     def release(self, bundle: int) -> None:
@@ -157,9 +157,7 @@ class Ledger:
         if sent is None:
             return None
         given_up: list[GivenUp] = []
-        lost = 0
         for span in sent:
-            lost += span.size
             if span.losses + 1 < LOSSES_ALLOWED:
                 self._wait(span._replace(losses=span.losses + 1))
                 continue
@@ -167,8 +165,7 @@ class Ledger:
                 self._give_up(index, was_failing=span.tries > 0)
                 failure = Failure(index, Kind.LOST, message, log="")
                 given_up.append(GivenUp(failure, attempts=span.tries + span.losses + 1))
-        self.lost_attempts += lost
-        return Settlement(given_up=tuple(given_up), lost_attempts=lost)
+        return Settlement(given_up=tuple(given_up), lost_attempts=sum(span.size for span in sent))
 
     def _wait(self, span: Waiting) -> None:
         heapq.heappush(self._waiting, span)
@@ -206,7 +203,7 @@ def _match(sent: tuple[Waiting, ...], parts: list[_Part]) -> list[tuple[_Part, W
     """Cut `parts` at the borders of what was sent; each piece with the span it belongs to, nothing missing or extra."""
     pieces: list[tuple[_Part, Waiting]] = []
     todo = parts[::-1]
-    for span in sorted(sent):
+    for span in sent:
         at, stop = span.first, span.first + span.size
         while at < stop:
             part = todo.pop() if todo else None

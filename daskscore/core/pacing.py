@@ -45,14 +45,14 @@ class Pacing:
     def size(self, *, waiting: int, slots: int) -> int:
         """How many of the `waiting` mini-batches the next bundle takes, at least one."""
         if self.fixed is not None:
-            return max(1, min(self.fixed, waiting))
+            return min(self.fixed, LIMIT, waiting)
         if self.seconds_each is None:
             return 1
         by_time = LIMIT if self.seconds_each * LIMIT <= TARGET_SECONDS else int(TARGET_SECONDS / self.seconds_each)
         fair_share = -(-waiting // (2 * max(slots, 1)))
-        return max(1, min(by_time, self.largest * GROWTH, fair_share, LIMIT, waiting))
+        return max(1, min(by_time, self.largest * GROWTH, fair_share))
 
 
 def after_losses(size: int, losses: int) -> int:
     """A smaller bundle for mini-batches that were lost with a machine, so that the one to blame comes to stand alone."""
-    return max(1, size >> (4 * losses)) if losses else size
+    return max(1, size >> (4 * losses))

@@ -88,6 +88,7 @@ class Progress(NamedTuple):
 
 _RECORD = struct.Struct("<qqdqqqq")
 _TURN = struct.Struct("<Q")
+_TURN_AT = slice(0, 8)
 _STOP = 8
 _SLOTS = (64, 128)
 MARK_BYTES = mmap.PAGESIZE
@@ -112,7 +113,8 @@ class Mark:
         """Called in the scorer, once per mini-batch."""
         turn = self.turn + 1
         _RECORD.pack_into(self.memory, _SLOTS[turn & 1], words, position, started, done, rows, items, length)
-        _TURN.pack_into(self.memory, 0, turn)
+        # Not `pack_into`, which clears the bytes first: a reader could see turn 0 twice, and a torn record between.
+        self.memory[_TURN_AT] = _TURN.pack(turn)
         self.turn = turn
 
     def read(self) -> Progress:

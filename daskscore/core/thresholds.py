@@ -29,6 +29,7 @@ class Tally:
     failing_mini_batches: int = 0
     """Failed at least once, and have tries left."""
     all_handed_out: bool = False
+    """Each mini-batch has been with a worker once, or is settled; it stays true when one waits for its next try."""
 
     def with_segment(self, segment: Segment) -> Tally:
         """After the rows of a segment were committed."""

@@ -1,0 +1,280 @@
+"""Whatever slots and machines do: each mini-batch is in one place, ends once, and is counted once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import groupby
+from typing import NamedTuple
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from daskscore.core.ledger import LOSSES_ALLOWED, Ledger, Settlement
+from daskscore.core.model import Failure, ItemFailure, Kind, Outcome, Segment, Span
+from daskscore.core.pacing import after_losses
+from daskscore.core.thresholds import Tally
+
+ROWS_EACH = 2
+
+
+class Place(Enum):
+    WAITING = auto()
+    RUNNING = auto()
+    DONE = auto()
+    GIVEN_UP = auto()
+
+
+class Fate(NamedTuple):
+    """What a slot says of one mini-batch: scored (some items short), failed (for a reason), or not started."""
+
+    word: str
+    kind: Kind = Kind.RAISE
+    cut: bool = False
+    """Whether a new segment or span starts here, where the last one could go on."""
+
+
+fates = st.builds(
+    Fate, st.sampled_from(["scored", "short", "failed", "failed", "unstarted"]), st.sampled_from(Kind), st.booleans()
+)
+
+
+@dataclass
+class MiniBatch:
+    """One mini-batch as the model knows it."""
+
+    items: int
+    place: Place = Place.WAITING
+    tries: int = 0
+    losses: int = 0
+    failed_items: int = 0
+    committed: int = 0
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """The ledger beside a model that keeps each mini-batch by itself."""
+
+    @initialize(items=st.lists(st.integers(1, 4), min_size=1, max_size=20), max_try=st.integers(1, 4))
+    def plan(self, items: list[int], max_try: int) -> None:
+        self.max_try = max_try
+        self.all = [MiniBatch(count) for count in items]
+        self.out: dict[int, list[int]] = {}
+        self.gone: list[int] = []
+        self.committed_rows = 0
+        self.all_handed_out = False
+        self.settled_since_start = 0
+        self.ledger = self._new_ledger()
+
+    def _new_ledger(self) -> Ledger:
+        total = sum(one.items for one in self.all)
+        return Ledger(len(self.all), total, self.max_try, items_in=lambda index: self.all[index].items)
+
+    # What happens to a run.
+
+    @precondition(lambda self: self.ledger.waiting)
+    @rule(size=st.integers(1, 50))
+    def hand_out(self, size: int) -> None:
+        expected = self._next(size)
+        bundle, spans = self.ledger.hand_out(size)
+        sent = [(index, span.tries) for span in spans for index in range(span.first, span.stop)]
+        assert sent == [(index, self.all[index].tries) for index in expected]
+        self._move(expected, Place.RUNNING)
+        self.all_handed_out |= not self._in(Place.WAITING)
+        self.out[bundle] = expected
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        bundle, sent = self._take_back(data)
+        told = [(index, data.draw(fates)) for index in sent]
+        settlement = self.ledger.settle(self._outcome(bundle, told))
+        assert settlement is not None
+        final = {index: self.all[index].tries + 1 for index, fate in told if self._is_final(index, fate)}
+        for index, fate in told:
+            self._learn(index, fate)
+        assert {given.failure.index: given.attempts for given in settlement.given_up} == final
+        finished = sum(fate.word != "unstarted" for _, fate in told)
+        assert (settlement.attempts, settlement.lost_attempts) == (finished, 0)
+        self._commit(settlement)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        bundle, sent = self._take_back(data)
+        self.ledger.release(bundle)
+        self._move(sent, Place.WAITING)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        bundle, sent = self._take_back(data)
+        settlement = self.ledger.lose(bundle, "gone")
+        assert settlement is not None
+        assert (settlement.attempts, settlement.lost_attempts) == (0, len(sent))
+        for index in sent:
+            self.all[index].losses += 1
+        final = [index for index in sent if self.all[index].losses == LOSSES_ALLOWED]
+        assert [given.failure.index for given in settlement.given_up] == final
+        assert all(given.failure.kind is Kind.LOST for given in settlement.given_up)
+        self._move(sent, Place.WAITING)
+        self._move(final, Place.GIVEN_UP)
+        self._commit(settlement)
+
+    @precondition(lambda self: self.gone)
+    @rule(data=st.data(), lost=st.booleans())
+    def late_word(self, data: st.DataObject, lost: bool) -> None:
+        bundle = data.draw(st.sampled_from(self.gone))
+        late = Outcome(bundle, "node", segments=(self._segment([0]),))
+        assert (self.ledger.lose(bundle, "gone") if lost else self.ledger.settle(late)) is None
+
+    @precondition(lambda self: self.settled_since_start > 3 or self.ledger.finished)
+    @rule(new_chance=st.booleans())
+    def resume(self, new_chance: bool) -> None:
+        """The driver is killed, and another reads what was committed."""
+        if new_chance:
+            for index in self._in(Place.GIVEN_UP):
+                self.all[index].committed -= 1
+            self._move(self._in(Place.GIVEN_UP), Place.WAITING)
+        self._move(self._in(Place.RUNNING), Place.WAITING)
+        for index in self._in(Place.WAITING):
+            self.all[index].tries = self.all[index].losses = 0
+        self.out, self.gone, self.all_handed_out, self.settled_since_start = {}, [], False, 0
+        settled = [(index, 1) for index in [*self._in(Place.GIVEN_UP), *self._in(Place.DONE)]]
+        self.ledger = self._new_ledger()
+        self.ledger.restore(settled, self._tally(), self.committed_rows)
+
+    # What must hold after each of these.
+
+    @invariant()
+    def everything_is_in_one_place(self) -> None:
+        assert self.ledger.waiting == len(self._in(Place.WAITING))
+        assert self.ledger.running == len(self.out)
+        assert sorted(index for sent in self.out.values() for index in sent) == self._in(Place.RUNNING)
+
+    @invariant()
+    def it_is_finished_when_nothing_waits_or_runs(self) -> None:
+        assert self.ledger.finished == (not self._in(Place.WAITING) and not self._in(Place.RUNNING))
+
+    @invariant()
+    def what_is_done_or_given_up_was_committed_once(self) -> None:
+        assert all(one.committed == (one.place in (Place.DONE, Place.GIVEN_UP)) for one in self.all)
+
+    @invariant()
+    def nothing_is_tried_too_often(self) -> None:
+        assert all(one.tries <= self.max_try for one in self.all)
+
+    @invariant()
+    def the_tally_is_the_sum_of_all_mini_batches(self) -> None:
+        assert self.ledger.tally == self._tally()
+        assert self.ledger.rows == self.committed_rows
+
+    def teardown(self) -> None:
+        """Nothing was lost on the way: what is left can be scored, and then everything is accounted for."""
+        while self.ledger.waiting:
+            bundle, spans = self.ledger.hand_out(50)
+            self.out[bundle] = [index for span in spans for index in range(span.first, span.stop)]
+        for bundle, sent in self.out.items():
+            self.ledger.settle(self._outcome(bundle, [(index, Fate("scored")) for index in sent]))
+        tally = self.ledger.tally
+        assert self.ledger.finished
+        assert tally.succeeded_items + tally.failed_items == tally.total_items
+        assert tally.succeeded_mini_batches + tally.given_up_mini_batches == tally.total_mini_batches
+
+    # The model.
+
+    def _in(self, place: Place) -> list[int]:
+        return [index for index, one in enumerate(self.all) if one.place is place]
+
+    def _move(self, indices: list[int], place: Place) -> None:
+        for index in indices:
+            self.all[index].place = place
+
+    def _next(self, size: int) -> list[int]:
+        """The next in plan order that were lost equally often."""
+        waiting = self._in(Place.WAITING)
+        losses = self.all[waiting[0]].losses
+        _, alike = next(groupby(waiting, key=lambda index: self.all[index].losses))
+        return list(alike)[: after_losses(size, losses)]
+
+    def _take_back(self, data: st.DataObject) -> tuple[int, list[int]]:
+        bundle = data.draw(st.sampled_from(sorted(self.out)))
+        self.gone.append(bundle)
+        return bundle, self.out.pop(bundle)
+
+    def _is_final(self, index: int, fate: Fate) -> bool:
+        return fate.word == "failed" and (fate.kind is Kind.INPUT or self.all[index].tries + 1 == self.max_try)
+
+    def _learn(self, index: int, fate: Fate) -> None:
+        one, final = self.all[index], self._is_final(index, fate)
+        match fate.word:
+            case "unstarted":
+                one.place = Place.WAITING
+            case "failed":
+                one.tries += 1
+                one.place = Place.GIVEN_UP if final else Place.WAITING
+            case word:
+                one.place = Place.DONE
+                one.failed_items = int(word == "short")
+
+    def _commit(self, settlement: Settlement) -> None:
+        self.settled_since_start += 1
+        for segment in settlement.segments:
+            self.committed_rows += segment.rows
+            for index in range(segment.first, segment.stop):
+                self.all[index].committed += 1
+        for given in settlement.given_up:
+            self.all[given.failure.index].committed += 1
+
+    def _tally(self) -> Tally:
+        done = [self.all[index] for index in self._in(Place.DONE)]
+        given_up = [self.all[index] for index in self._in(Place.GIVEN_UP)]
+        left = [self.all[index] for index in (*self._in(Place.WAITING), *self._in(Place.RUNNING))]
+        return Tally(
+            total_items=sum(one.items for one in self.all),
+            total_mini_batches=len(self.all),
+            succeeded_items=sum(one.items - one.failed_items for one in done),
+            failed_items=sum(one.failed_items for one in done) + sum(one.items for one in given_up),
+            succeeded_mini_batches=len(done),
+            short_mini_batches=sum(one.failed_items > 0 for one in done),
+            given_up_mini_batches=len(given_up),
+            failing_mini_batches=sum(one.tries > 0 for one in left),
+            all_handed_out=self.all_handed_out or not self._in(Place.WAITING),
+        )
+
+    # What slots say.
+
+    def _outcome(self, bundle: int, told: list[tuple[int, Fate]]) -> Outcome:
+        scored = _runs([(index, fate) for index, fate in told if fate.word == "scored"])
+        short = [index for index, fate in told if fate.word == "short"]
+        return Outcome(
+            bundle,
+            "node",
+            segments=(*map(self._segment, scored), *(self._segment([index], failed_items=1) for index in short)),
+            failures=tuple(Failure(index, fate.kind, "no luck", "") for index, fate in told if fate.word == "failed"),
+            item_failures=tuple(ItemFailure(index, "item", Kind.BAD_OUTPUT, "short", "") for index in short),
+            unstarted=tuple(
+                Span(run[0], len(run))
+                for run in _runs([(index, fate) for index, fate in told if fate.word == "unstarted"])
+            ),
+        )
+
+    def _segment(self, indices: list[int], failed_items: int = 0) -> Segment:
+        size = len(indices)
+        items = sum(self.all[index].items for index in indices)
+        return Segment(indices[0], size, "part", 0, size, rows=size * ROWS_EACH, items=items, failed_items=failed_items)
+
+
+def _runs(told: list[tuple[int, Fate]]) -> list[list[int]]:
+    """Neighbours together, apart from where a fate says otherwise."""
+    runs: list[list[int]] = []
+    for index, fate in told:
+        if runs and runs[-1][-1] + 1 == index and not fate.cut:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return runs
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+test_the_ledger_beside_its_model = LedgerMachine.TestCase
