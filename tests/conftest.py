@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+from distributed import Client, LocalCluster
 
-from tests.support import Workbench, processes_with, wait_until
+from daskscore.cli.root import root
+from tests.support import Workbench, nothing_left_of
 
 
 @pytest.fixture
@@ -15,12 +17,41 @@ def bench(tmp_path: Path) -> Workbench:
 
 
 @pytest.fixture
-def nothing_left_behind(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """No process and no temporary file of what the test starts outlives the test; gives the mark they carry."""
-    mark = f"DASKSCORE_TEST_MARK={secrets.token_hex(8)}"
-    scratch = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setenv(*mark.split("="))
-    monkeypatch.setenv("TMPDIR", str(scratch))
-    yield mark
-    wait_until(lambda: not processes_with(mark), f"the end of all processes: {processes_with(mark)}", seconds=20)
-    wait_until(lambda: not list(scratch.iterdir()), f"an empty {scratch}: {list(scratch.iterdir())}", seconds=10)
+    with nothing_left_of(tmp_path_factory.mktemp("scratch")) as mark:
+        yield mark
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Client]:
+    """A cluster inside this process, for runs whose cluster does not matter: it costs no start."""
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def run(bench: Workbench, client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`daskscore run …` in the folder of the bench, on the cluster of `client`; `ends` is how it must end."""
+    monkeypatch.chdir(bench.folder)
+    assert client.scheduler is not None
+    address = client.scheduler.address
+
+    def command(*words: str, ends: int = 0) -> Result:
+        done = CliRunner().invoke(root, ["run", "--cluster", address, *words])
+        assert done.exit_code == ends, done.output
+        return done
+
+    return command

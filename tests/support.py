@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import secrets
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 DEADLINE_SECONDS = 120.0
 
@@ -60,7 +65,7 @@ class Workbench:
         folder = self.folder / "in"
         folder.mkdir(exist_ok=True)
         for name in names:
-            (folder / name).write_text(name)
+            (folder / name).write_bytes(os.fsencode(name))
         return folder
 
     def command(self, *arguments: str | Path) -> list[str]:
@@ -86,13 +91,15 @@ class Workbench:
         return Finished(done.returncode, done.stdout, done.stderr, self.output)
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def wait_until(
+    condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = 30.0, *, every: float = 0.01
+) -> Any:
     """The first true answer; a test fails with `what` it waited for."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.01)
+            raise AssertionError(f"waited {seconds:g} s for {what if isinstance(what, str) else what()}")
+        time.sleep(every)
     return answer
 
 
@@ -111,3 +118,28 @@ def processes_with(mark: str) -> dict[int, str]:
         if state != "Z" and (mark.encode() in words or mark.encode() in environment):
             found[int(folder.name)] = words.decode(errors="replace").strip()
     return found
+
+
+@contextmanager
+def nothing_left_of(scratch: Path) -> Iterator[str]:
+    """No process and no temporary file of what the block starts outlives it; gives the mark they carry."""
+    mark = f"DASKSCORE_TEST_MARK={secrets.token_hex(8)}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*mark.split("="))
+        patch.setenv("TMPDIR", str(scratch))
+        yield mark
+    wait_until(
+        lambda: not processes_with(mark), lambda: f"the end of all processes: {processes_with(mark)}", seconds=20
+    )
+    wait_until(lambda: not list(scratch.iterdir()), lambda: f"an empty folder: {list(scratch.iterdir())}", seconds=10)
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """What a full disk is like."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -16,22 +16,28 @@ Rows go to the part file at once, so what is said or marked as done survives thi
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import ctypes
 import faulthandler
 import fcntl
+import io
 import json
 import logging
 import os
+import select
 import sys
 import time
 from collections.abc import Iterator
+from types import GeneratorType
 from typing import NoReturn
 
 from daskscore.core.model import Kind
 from daskscore.core.protocol import Frames, Head, Mark, send
+from daskscore.scorer import standins
 from daskscore.scorer.context import MiniBatch, MiniBatchContext
 from daskscore.scorer.rows import BadOutput, RowFormat
-from daskscore.scorer.script import BrokenScript, Script, load, user_traceback
+from daskscore.scorer.script import BrokenScript, Script, advice, load, user_traceback
 
 OUT_OF_THE_WAY = 200
 """Descriptors from here on are ours; a script that closes "all" of the first hundred does not meet them."""
@@ -88,7 +94,6 @@ class Scorer:
 
     def score(self, command: Head, body: bytes) -> None:
         """Score one bundle, mini-batch by mini-batch, until it is done, its time is up or the worker says stop."""
-        _mend_standard_descriptors()
         lines = iter(body.split(b"\n"))
         deadline = time.monotonic() + command["box_seconds"]
         self.sent = 0
@@ -111,27 +116,35 @@ class Scorer:
         send(self.words, {"word": "end", "next": position})
 
     def _score_one(self, index: int, tries: int, items: list[str]) -> None:
+        _mend_standard_descriptors()
         there = [item for item in items if os.access(item, os.R_OK)] if self.files else items
         gone = [item for item in items if item not in there] if len(there) < len(items) else []
         if gone and not there:
             self._fail(index, Kind.INPUT, _cannot_read(gone[0]), "")
             return
         mini_batch = MiniBatch(there, index)
+        standins.Place.here.mini_batch = index
         try:
             if self.script.takes_context:
                 result = self.script.run(mini_batch, MiniBatchContext(index, tries))
             else:
                 result = self.script.run(mini_batch)
+            if isinstance(result, GeneratorType):
+                result = list(result)
             self._only_here()
+        except BaseException as error:
+            kind = Kind.MEMORY if isinstance(error, MemoryError) else Kind.RAISE
+            self._fail(index, kind, f"run() raised {_brief(error)}", user_traceback(error))
+            return
+        try:
             rows = self.format.render(result)
         except BadOutput as error:
             self._fail(index, Kind.BAD_OUTPUT, str(error), "")
             return
-        except MemoryError as error:
-            self._fail(index, Kind.MEMORY, f"run() raised {_brief(error)}", user_traceback(error))
-            return
         except BaseException as error:
-            self._fail(index, Kind.RAISE, f"run() raised {_brief(error)}", user_traceback(error))
+            kind = Kind.MEMORY if isinstance(error, MemoryError) else Kind.BAD_OUTPUT
+            message = f"what run() returned cannot be written: {_brief(error)}"
+            self._fail(index, kind, message, user_traceback(error))
             return
         total = len(items) or 1
         short = 0 if self.rank else max(0, len(there) - rows.number)
@@ -203,7 +216,6 @@ class Scorer:
 
     def _fail(self, index: int, kind: Kind, message: str, trace: str) -> None:
         self._only_here()
-        _mend_standard_descriptors()
         self._tell_segment()
         self._start_segment(index + 1)
         if trace:
@@ -244,6 +256,7 @@ def _prepare(settings: Head) -> Script:
     logging.basicConfig(
         stream=sys.stdout, level=settings["logging_level"], format="%(asctime)s|%(levelname)s|%(process)d|%(message)s"
     )
+    standins.install(standins.Place(**settings["place"]))
     return load(settings["entry_script"], settings["source_directory"])
 
 
@@ -253,28 +266,60 @@ def _redirect(settings: Head) -> None:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, fd)
         os.close(file)
-    os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     # Python's own streams stand on descriptors of their own: prints go on after a script has closed 1 or 2.
-    sys.stdout = open(_move_up(os.dup(1)), "w", encoding="utf-8", errors="surrogateescape", buffering=1)  # noqa: SIM115
-    sys.stderr = open(_move_up(os.dup(2)), "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
-    faulthandler.enable(_move_up(os.dup(2)))
-    os.chdir(settings["source_directory"])
+    _SPARE[:] = [_move_up(os.dup(fd)) for fd in (0, 1, 2)]
+    sys.stdin = sys.__stdin__ = open(_SPARE[0], closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = _stream(_SPARE[1], "daskscore")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(_SPARE[2], "backslashreplace")  # type: ignore[misc]
+    faulthandler.enable(_SPARE[2])
+    _line_buffer_c()
+
+
+def _stream(fd: int, errors: str) -> io.TextIOWrapper:
+    """Nothing waits in a buffer, where a crash would lose it."""
+    codecs.register_error("daskscore", _any_text)
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
+
+
+def _any_text(error: UnicodeError) -> tuple[str | bytes, int]:
+    """The bytes of a file name come out as they went in; what is no text at all is shown as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+def _line_buffer_c() -> None:
+    """What C code prints, neither."""
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(ValueError, AttributeError):
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, 1, 0)
+
+
+_SPARE = [-1, -1, -1]
+"""Copies of the standard descriptors."""
+
+_CLOSED = select.poll()
+"""Tells, in one system call, which of the standard descriptors are no longer open."""
+for _fd in range(len(_SPARE)):
+    _CLOSED.register(_fd, 0)
 
 
 def _mend_standard_descriptors() -> None:
-    """A script closed 1 or 2: the programs it starts later must not find something else of ours there."""
-    for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
-        try:
-            os.fstat(fd)
-        except OSError:
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(stream.fileno(), fd)
+    """A script has closed some: the programs that it starts later must not find something else of ours there."""
+    for fd, event in _CLOSED.poll(0):
+        if event & select.POLLNVAL:
+            with contextlib.suppress(OSError):
+                os.dup2(_SPARE[fd], fd)
 
 
 def _say_broken(words: int, settings: Head, error: BaseException, *, while_doing: str) -> None:
     trace = "" if isinstance(error, BrokenScript) else user_traceback(error)
-    message = str(error) if isinstance(error, BrokenScript) else f"cannot {while_doing}: {_brief(error)}"
+    message = str(error) if isinstance(error, BrokenScript) else f"cannot {while_doing}: {_brief(error)}{advice(error)}"
     with contextlib.suppress(OSError):
         _log(settings["error_log"], f"{message}\n{trace}\n")
     send(words, {"word": "broken", "message": message, "traceback": trace, "error": type(error).__name__})
@@ -291,7 +336,7 @@ def _errors_logged(settings: Head) -> Iterator[None]:
 def _brief(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = "(its text cannot be made)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -1,16 +1,23 @@
-"""The parent of all scorers of one worker: forks them, says how they ended, and leaves nothing of them behind.
+"""The processes between a worker and its scorers: they say how scorers end, and leave nothing of them behind.
 
-It runs no code of the user. Its contract with the worker, over the socket that is its standard input:
+    worker ── nursery ──┬── guard ── scorer ── what the script starts
+       one per worker   └── guard ── scorer    one guard for each scorer
 
-    worker → guard    b"F" and three descriptors (commands, words, mark)    fork a scorer on them
-                      b"K" and a pid                                        end that scorer and what it started
-    guard → worker    {"started": pid}                                      the answer to F
-                      {"ended": pid, "status": …, "peak": bytes}            once for each scorer, strays killed before
+No code of the user runs in nursery and guard. Their contract with the worker, over a socket to each of them:
 
-When the socket closes, however the worker ended, every process below the guard is killed and the guard goes too, after
-removing the folders that the worker named in its first line. A scorer is a session of its own, so that `killpg` reaches
-what its script started; what has left the session comes to the guard as an orphan (Linux: it is a subreaper) and is
-known by the mark that its environment carries.
+    worker → nursery   first {"remove": [[folder, pid], …]}, the folders to remove when the worker is gone (those with
+                       a pid only when that process is gone too); then START for each scorer, with four descriptors:
+                       the socket of its guard, and its own commands, words and mark; in the end END
+    guard → worker     {"started": pid, "guard": pid}
+                       {"ended": status, "peak": bytes}, when all that the script has started is gone
+    worker → guard     it closes the socket: the scorer is to end now
+
+A worker's sockets close when it is gone, however it ended; nursery and guards then end what is below them, and go. That
+the nursery is gone its guards know by the lifeline, a pipe on which nobody ever writes.
+
+What a script starts can leave its session and forget its environment, but it cannot choose who inherits it: nursery and
+guards are subreapers (Linux), so that orphans become children of the guard or, where the script has killed that too, of
+the nursery. These know whom they have forked, and kill the others.
 """
 
 from __future__ import annotations
@@ -20,73 +27,153 @@ import ctypes
 import json
 import os
 import select
-import shutil
 import signal
 import socket
-import struct
 import sys
 import threading
-import traceback
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+import time
+from typing import Any, Protocol
 
-REQUEST = struct.Struct("<cq")
-PROCESS_MARK = "DASKSCORE_PROCESS"
-"""Names, in the environment of all that a script starts, the scorer it belongs to."""
+START, END = b"S", b"E"
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _SET_CHILD_SUBREAPER = 36
 _LINUX = sys.platform == "linux"
 
+_STUBBORN_SECONDS = 3.0
+"""How long the killed are waited for: one that hangs in the kernel goes later."""
+
+_DYING_SECONDS = 1.0
+"""Where a worker, or a driver, was killed, others die with it that may still write into its folders."""
+
+
+class Role(Protocol):
+    """What a process does until it ends, or forks: the child goes on with the role that comes back."""
+
+    def __call__(self) -> Role | None: ...
+
 
 def main() -> None:
-    """Serve one worker until its socket closes."""
+    """Serve one worker as its nursery; in the forks, as a guard and as a scorer."""
     worker = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
+    os.close(null)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _prctl(_SET_CHILD_SUBREAPER, 1)
-    Guard(worker).serve()
+    role: Role | None = Nursery(worker).serve
+    while role is not None:
+        role = role()
 
 
-class Guard:
+class _Parent:
+    """A process that knows whom it has forked, and kills the orphans that come to it."""
+
     def __init__(self, worker: socket.socket) -> None:
         self.worker = worker
-        self.scorers: dict[int, str] = {}
-        """The mark of each living scorer."""
-        self.forked = 0
-        self.lifeline, self._lifeline_write = os.pipe()
-        """Where prctl is missing, a scorer knows by this pipe's end that the guard is gone."""
-        self._wake_read, wake_write = os.pipe()
-        os.set_blocking(wake_write, False)
-        os.set_blocking(self._wake_read, False)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self.forked: set[int] = set()
+        self._wake, self._wake_write = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        _prctl(_SET_CHILD_SUBREAPER, 1)
 
-    def serve(self) -> None:
-        doomed: list[tuple[str, int]] = []
+    def _sleep(self, *descriptors: int, seconds: float | None = None) -> list[int]:
+        """Until one of them can be read, or a child has ended: which ones can."""
+        ready, _, _ = select.select([*descriptors, self._wake], [], [], seconds)
+        if self._wake in ready:
+            ready.remove(self._wake)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake, 4096)
+        return ready
+
+    def _reap(self) -> bool:
+        """Take in the children that have ended; whether there are others."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self.forked.discard(pid)
+            self._ended(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * (1024 if _LINUX else 1))
+
+    def _ended(self, pid: int, status: int, peak: int) -> None:
+        """A child of ours, or an orphan, has been reaped."""
+
+    def _kill_orphans(self) -> None:
+        for pid in _children() - self.forked:
+            _kill(pid)
+
+    def _kill_all(self) -> None:
+        """Until no child is left, nor any of theirs that comes to us."""
+        deadline = time.monotonic() + _STUBBORN_SECONDS
+        while self._reap() and time.monotonic() < deadline:
+            for pid in _children() | self.forked:
+                _kill(pid)
+            self._sleep(seconds=0.05)
+
+    def _leave(self) -> None:
+        """In a child just forked: what was ours is not its own."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd in (self._wake, self._wake_write):
+            os.close(fd)
+        self.worker.close()
+
+
+class Nursery(_Parent):
+    """The parent of a worker's guards."""
+
+    def __init__(self, worker: socket.socket) -> None:
+        super().__init__(worker)
+        self.lifeline, self._lifeline_write = os.pipe()
+        self._doomed: list[tuple[str, int]] = []
+
+    def serve(self) -> Role | None:
+        from daskscore.scorer import __main__  # noqa: F401 - once, so that no scorer has to do it
+
+        role, orderly = None, False
+        with contextlib.suppress(ConnectionError):
+            self._doomed = self._hello()
+            role, orderly = self._follow()
+        if role is None:
+            self._kill_all()
+            self._remove(orderly)
+        return role
+
+    def _follow(self) -> tuple[Role | None, bool]:
+        """Until the worker is gone (whether it said so), or in a fork."""
+        while True:
+            if self._sleep(self.worker.fileno()):
+                word, descriptors, _, _ = socket.recv_fds(self.worker, 1, 4)
+                if word != START:
+                    return None, word == END
+                if role := self._start(descriptors):
+                    return role, False
+            self._reap()
+            self._kill_orphans()
+
+    def _start(self, descriptors: list[int]) -> Role | None:
         try:
-            doomed = self._hello()
-            while True:
-                ready, _, _ = select.select([self.worker.fileno(), self._wake_read], [], [])
-                if self._wake_read in ready:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self._wake_read, 4096)
-                    self._reap()
-                if self.worker.fileno() in ready and not self._obey():
-                    return
-        except (ConnectionError, BrokenPipeError):
-            return
-        finally:
-            self._end_all()
-            for folder, owner in doomed:
-                if not owner or not _alive(owner):
-                    shutil.rmtree(folder, ignore_errors=True)
+            pid = os.fork()
+        except OSError:
+            pid = -1  # Out of processes: the worker knows by the guard's socket, which closes.
+        if pid == 0:
+            self._leave()
+            os.close(self._lifeline_write)
+            os.setsid()
+            return Guard(socket.socket(fileno=descriptors[0]), self.lifeline, descriptors[1:]).serve
+        for fd in descriptors:
+            os.close(fd)
+        if pid > 0:
+            self.forked.add(pid)
+        return None
 
     def _hello(self) -> list[tuple[str, int]]:
-        """The worker's first line: folders to remove at the end (with a pid: only if that process is gone)."""
+        """The worker's first line."""
         text = b""
         while not text.endswith(b"\n"):
             byte = self.worker.recv(1)
@@ -95,121 +182,102 @@ class Guard:
             text += byte
         return [(folder, owner) for folder, owner in json.loads(text)["remove"]]
 
-    def _obey(self) -> bool:
-        message, descriptors, _, _ = socket.recv_fds(self.worker, REQUEST.size, 3)
-        if not message:
-            return False
-        while len(message) < REQUEST.size:
-            message += self.worker.recv(REQUEST.size - len(message))
-        word, pid = REQUEST.unpack(message)
-        if word == b"F":
-            self._fork(*descriptors)
-        elif word == b"K" and pid in self.scorers:
-            _kill_group(pid)
-        return True
+    def _remove(self, orderly: bool) -> None:
+        import shutil
 
-    def _fork(self, commands: int, words: int, mark: int) -> None:
-        self.forked += 1
-        name = f"{os.getpid()}.{self.forked}"
-        pid = os.fork()
-        if pid == 0:
-            _become_scorer(self, name, commands, words, mark)
-        for fd in (commands, words, mark):
-            os.close(fd)
-        self.scorers[pid] = name
-        self._say({"started": pid})
-
-    def _reap(self) -> None:
+        deadline = time.monotonic() + (0 if orderly else _DYING_SECONDS)
         while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
+            for folder, owner in self._doomed:
+                if not owner or not _alive(owner):
+                    shutil.rmtree(folder, ignore_errors=True)
+            if time.monotonic() > deadline:
                 return
-            if pid == 0:
-                return
-            if name := self.scorers.pop(pid, None):
-                _kill_group(pid)
-                _kill_strays(partial(_belongs, name=name, session=pid))
-                peak = usage.ru_maxrss * (1024 if _LINUX else 1)
-                self._say({"ended": pid, "status": os.waitstatus_to_exitcode(status), "peak": peak})
+            time.sleep(0.1)
+
+
+class Guard(_Parent):
+    """The parent of one scorer."""
+
+    def __init__(self, worker: socket.socket, lifeline: int, descriptors: list[int]) -> None:
+        super().__init__(worker)
+        self.lifeline = lifeline
+        self.descriptors = descriptors
+        self._scorer = -1
+        self._ending: dict[str, int | None] = {"ended": None, "peak": 0}
+
+    def serve(self) -> Role | None:
+        guard = os.getpid()
+        try:
+            self._scorer = os.fork()
+        except OSError:
+            return None
+        if self._scorer == 0:
+            return self._become_scorer(guard)
+        for fd in self.descriptors:
+            os.close(fd)
+        self.forked.add(self._scorer)
+        with contextlib.suppress(ConnectionError):
+            self._say({"started": self._scorer, "guard": guard})
+            while self.forked and not self._sleep(self.worker.fileno(), self.lifeline):
+                self._reap()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._scorer, signal.SIGKILL)
+        self._kill_all()
+        with contextlib.suppress(ConnectionError):
+            self._say(self._ending)
+        return None
+
+    def _ended(self, pid: int, status: int, peak: int) -> None:
+        if pid == self._scorer:
+            self._ending = {"ended": status, "peak": peak}
 
     def _say(self, word: dict[str, Any]) -> None:
         self.worker.sendall(json.dumps(word).encode() + b"\n")
 
-    def _end_all(self) -> None:
-        for pid in self.scorers:
-            _kill_group(pid)
-        while True:
-            _kill_strays(lambda _: True)
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
-
-
-def _become_scorer(guard: Guard, name: str, commands: int, words: int, mark: int) -> None:
-    """In the forked child: forget the guard, tie its life to it, and run the scorer."""
-    status = 1
-    try:
-        parent = os.getppid()
+    def _become_scorer(self, guard: int) -> Role:
+        """In the forked child: forget the guard, and tie our life to it."""
         os.setsid()
         _prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:
+        if os.getppid() != guard:
             os._exit(1)
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        self._leave()
+        for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        guard.worker.close()
-        os.close(guard._wake_read)
-        os.close(guard._lifeline_write)
-        if not _LINUX:
-            threading.Thread(target=_end_with, args=(guard.lifeline,), daemon=True).start()
-        os.environ[PROCESS_MARK] = name
+        if _LINUX:
+            os.close(self.lifeline)
+        else:
+            threading.Thread(target=_end_with, args=(self.lifeline, guard), daemon=True).start()
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("500")
         from daskscore.scorer.__main__ import main as score
 
-        score(commands, words, mark)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+        return lambda: score(*self.descriptors)
 
 
-def _end_with(lifeline: int) -> None:
-    os.read(lifeline, 1)
+def _end_with(lifeline: int, guard: int) -> None:
+    """Where prctl is missing: the nursery's end and the guard's are seen soon enough."""
+    while os.getppid() == guard and not select.select([lifeline], [], [], 0.5)[0]:
+        pass
     os.killpg(0, signal.SIGKILL)
 
 
-def _kill_group(pid: int) -> None:
+def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
 
 
-def _kill_strays(doomed: Callable[[int], bool]) -> None:
-    """Kill the orphans that have come to this process and are doomed; their own children come next, so go round."""
-    seen: set[int] = set()
-    while True:
-        found = {pid for pid in _children() if pid not in seen and doomed(pid)}
-        if not found:
-            return
-        seen |= found
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _children() -> list[int]:
-    """The processes whose parent is this one (Linux; elsewhere orphans do not come to us)."""
-    me = str(os.getpid())
-    found = []
+def _children() -> set[int]:
+    """The children of this process, orphans that came to it included (Linux; elsewhere they do not come)."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children") as file:
+            return {int(pid) for pid in file.read().split()}
+    except OSError:
+        pass
     with contextlib.suppress(FileNotFoundError):
-        for entry in os.listdir("/proc"):
-            if entry.isdigit() and _stat(entry)[1:2] == [me]:
-                found.append(int(entry))
-    return found
+        return {int(entry) for entry in os.listdir("/proc") if entry.isdigit() and _stat(entry)[1:2] == [str(me)]}
+    return set()
 
 
 def _stat(pid: str | int) -> list[str]:
@@ -229,17 +297,6 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return _stat(pid)[:1] != ["Z"]
-
-
-def _belongs(stray: int, *, name: str, session: int) -> bool:
-    """Whether this orphan was started by the scorer of that name."""
-    if _stat(stray)[3:4] == [str(session)]:
-        return True
-    try:
-        with open(f"/proc/{stray}/environ", "rb") as file:
-            return f"{PROCESS_MARK}={name}".encode() in file.read().split(b"\0")
-    except OSError:
-        return False
 
 
 def _prctl(option: int, value: int) -> None:

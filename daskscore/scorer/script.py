@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -10,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -31,15 +33,15 @@ class Script:
 
 
 def load(entry_script: str, source_directory: str) -> Script:
-    """Import the script as a module of its folder; its siblings are importable, and so is it itself."""
-    sys.path.insert(0, source_directory)
+    """Import the script in its folder; its siblings are importable, and so is it itself."""
+    _enter(source_directory)
     path = os.path.join(source_directory, entry_script)
     module = _from_file(path) if os.path.isfile(path) else _from_name(entry_script, source_directory)
     run = getattr(module, "run", None)
     if not callable(run):
         raise BrokenScript(
             f"{entry_script} has no function run(mini_batch). Define it: it is given the items of one mini-batch "
-            "and returns a list or a pandas DataFrame"
+            f"and returns a list or a pandas DataFrame{_one_like_run(module)}"
         )
     return Script(
         run=run,
@@ -49,31 +51,71 @@ def load(entry_script: str, source_directory: str) -> Script:
     )
 
 
+def _enter(source_directory: str) -> None:
+    try:
+        os.chdir(source_directory)
+    except OSError as error:
+        raise BrokenScript(
+            f"the script's folder {source_directory} cannot be entered: {error.strerror}. "
+            "Check entry_script and source_directory; the folder must be there on every machine"
+        ) from None
+    sys.path.insert(0, source_directory)
+
+
 def _from_file(path: str) -> ModuleType:
     folder, file = os.path.split(os.path.realpath(path))
     if folder not in sys.path:
         sys.path.insert(1, folder)
     name = os.path.splitext(file)[0]
     if not name.isidentifier() or name in sys.modules or name in sys.stdlib_module_names:
-        name = f"entry_script_{abs(hash(path))}"
+        name = "entry_script"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise BrokenScript(f"{path} is no Python file. entry_script names a .py file, or a module like package.module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    if isinstance(spec.loader, SourceFileLoader):
+        # Never from __pycache__: a script that was mended within the same second would run as it was before.
+        exec(spec.loader.source_to_code(spec.loader.get_data(path), path), module.__dict__)
+    else:
+        spec.loader.exec_module(module)
     return module
 
 
 def _from_name(name: str, source_directory: str) -> ModuleType:
     if name.endswith(".py") or os.sep in name:
-        raise BrokenScript(f"No module named '{name}': there is no such file in {source_directory}. Check entry_script")
-    return importlib.import_module(name)
+        raise BrokenScript(_no_file(name, source_directory))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise BrokenScript(
+            f"No module named '{error.name}' in {source_directory} or among the installed ones. "
+            f"entry_script is {name}: name a file, like score.py, or a module that can be imported from source_directory"
+        ) from None
+
+
+def _no_file(name: str, source_directory: str) -> str:
+    folder, file = os.path.split(os.path.join(source_directory, name))
+    if os.path.isdir(os.path.join(folder, file)):
+        return f"entry_script {name} is a folder. Name the Python file in it"
+    try:
+        nearest = difflib.get_close_matches(file, os.listdir(folder), n=1)
+    except OSError:
+        return f"entry_script {name} does not exist: there is no folder {folder}. Check the path"
+    hint = f"Did you mean {nearest[0]}?" if nearest else "Check the path"
+    return f"entry_script {name} does not exist: there is no such file in {folder}. {hint}"
+
+
+def _one_like_run(module: ModuleType) -> str:
+    functions = {name.lower(): name for name, value in vars(module).items() if inspect.isfunction(value)}
+    nearest = difflib.get_close_matches("run", functions, n=1)
+    return f". Is {functions[nearest[0]]} meant to be it?" if nearest else ""
 
 
 def _takes_context(run: Callable[..., Any], entry_script: str) -> bool:
-    if inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run):
-        raise BrokenScript(f"run in {entry_script} is async. Make it a plain function; it may use asyncio.run inside")
+    _refuse_async(run, "run", entry_script)
     try:
         parameters = inspect.signature(run).parameters.values()
     except (TypeError, ValueError):
@@ -97,6 +139,7 @@ def _without_arguments(module: ModuleType, name: str, entry_script: str) -> Call
         return None
     if not callable(function):
         raise BrokenScript(f"{name} in {entry_script} is no function. Rename it, or make it a function {name}()")
+    _refuse_async(function, name, entry_script)
     try:
         inspect.signature(function).bind()
     except TypeError:
@@ -106,6 +149,25 @@ def _without_arguments(module: ModuleType, name: str, entry_script: str) -> Call
     except ValueError:
         pass
     return function  # type: ignore[no-any-return]  # callable() narrows to a callable that returns object
+
+
+def _refuse_async(function: Callable[..., Any], name: str, entry_script: str) -> None:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise BrokenScript(
+            f"{name} in {entry_script} is async. Make it a plain function; it may use asyncio.run inside"
+        )
+
+
+def advice(error: BaseException) -> str:
+    """What to do about an error that kept a script from being loaded, where there is something to say."""
+    if isinstance(error, SystemExit):
+        return ". The script ended its own process. If it lacks an argument, give it after --, or in the key arguments"
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    if package in sys.modules or package in sys.stdlib_module_names:
+        return ""
+    return f". Install it for {sys.executable}, or put it into source_directory"
 
 
 def user_traceback(error: BaseException) -> str:

@@ -1,131 +1,167 @@
-"""The worker's side of the guard: ask it for scorers, hear how they ended."""
+"""The worker's side of nursery and guards: start scorers, hear how they ended, end them."""
 
 from __future__ import annotations
 
-import array
-import contextlib
 import json
 import os
+import secrets
+import select
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from daskscore.errors import RunError
-from daskscore.scorer.guard import REQUEST
+from daskscore.scorer.guard import END, START
 
 START_SECONDS = 60.0
-"""How long the guard may take to fork; only a machine in trouble needs more than some milliseconds."""
+"""How long a fork may take; only a machine in trouble needs more than some milliseconds."""
+
+KILL_SECONDS = 5.0
+"""How long a guard may take to end its scorer before it is ended itself."""
+
+FOLDER_PREFIX = "daskscore-"
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a scorer ended: its exit code, or minus the signal; None where nobody is left to tell."""
+    """How a scorer ended: its exit code, or minus the signal; None where its guard could not tell."""
 
     status: int | None
     peak_bytes: int = 0
 
 
+class NurseryGone(Exception):
+    """The nursery was killed: another one has to be started."""
+
+
 class Nursery:
-    """One guard process and its socket; safe to use from all slots' threads."""
+    """The nursery process of one worker; safe to use from all slots' threads."""
 
     def __init__(self, *, environment: Mapping[str, str], remove_at_end: Sequence[tuple[str, int]] = ()) -> None:
-        ours, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         code = f"import sys; sys.path.append({PACKAGE_ROOT!r}); from daskscore.scorer.guard import main; main()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
-            stdin=theirs.fileno(),
-            stdout=subprocess.DEVNULL,
-            env=dict(environment),
-            start_new_session=True,
-            close_fds=True,
-        )
-        theirs.close()
-        self._socket = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=dict(environment),
+                start_new_session=True,
+                close_fds=True,
+            )
         self._asking = threading.Lock()
-        self._changed = threading.Condition()
-        self._started: list[int] = []
-        self._endings: dict[int, Ending] = {}
-        self._open = True
-        ours.sendall(json.dumps({"remove": list(remove_at_end)}).encode() + b"\n")
-        self._listener = threading.Thread(target=self._listen, name="daskscore-nursery", daemon=True)
-        self._listener.start()
+        self._socket.sendall(json.dumps({"remove": list(remove_at_end)}).encode() + b"\n")
 
     @property
     def alive(self) -> bool:
-        return self._open
+        return self._process.poll() is None
 
-    def fork(self, commands: int, words: int, mark: int) -> int:
-        """The pid of a new scorer on these descriptors."""
-        with self._asking, self._changed:
-            try:
-                fds = array.array("i", [commands, words, mark])
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
-                self._socket.sendmsg([REQUEST.pack(b"F", 0)], rights)
-            except OSError as error:
-                raise RunError(
-                    f"the guard of the scorer processes (pid {self._process.pid}) is gone: {error}"
-                ) from error
-            if not self._changed.wait_for(lambda: self._started or not self._open, START_SECONDS) or not self._started:
-                raise RunError(
-                    f"no scorer process could be started within {START_SECONDS:.0f} s; is this machine out of processes?"
-                )
-            return self._started.pop()
-
-    def kill(self, pid: int) -> None:
-        """End a scorer and everything it started; `ending` then tells how."""
+    def start(self, commands: int, words: int, mark: int) -> Guard:
+        """A new scorer on these descriptors."""
+        ours, theirs = socket.socketpair()
         try:
-            self._socket.sendall(REQUEST.pack(b"K", pid))
-        except OSError:
-            return
-
-    def ending(self, pid: int, *, timeout: float) -> Ending:
-        """Wait for a scorer's end; strays are gone by then."""
-        with self._changed:
-            self._changed.wait_for(lambda: pid in self._endings or not self._open, timeout)
-            return self._endings.pop(pid, Ending(None))
+            with theirs, self._asking:
+                socket.send_fds(self._socket, [START], [theirs.fileno(), commands, words, mark])
+            return Guard(ours)
+        except OSError as error:
+            ours.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+                raise NurseryGone from error
+            raise RunError(
+                f"no scorer process could be started ({error}). Is this machine out of processes?"
+            ) from error
 
     def close(self) -> None:
-        """End the guard, its scorers and all they started, and wait until they are gone."""
-        self._hang_up()
+        """End the nursery, its guards, their scorers and all they started, and wait until they are gone."""
+        with suppress(OSError):
+            self._socket.sendall(END)
+        self._socket.close()
         try:
             self._process.wait(timeout=START_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
-    def _hang_up(self) -> None:
-        """Wake the listening thread, which would keep the socket open otherwise."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._listener.join(START_SECONDS)
+
+def passing_folder() -> str:
+    """A name for a folder that a nursery shall remove: tell it, then make the folder, so that a kill leaves nothing."""
+    return os.path.join(tempfile.gettempdir(), f"{FOLDER_PREFIX}{secrets.token_hex(6)}")
+
+
+class Guard:
+    """One scorer's guard; used by one thread at a time. Can be waited for in `select`, like a file."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
+        self._heard = b""
+        self._ending: Ending | None = None
+        started = self._hear(START_SECONDS)
+        if started is None:
+            raise TimeoutError(f"no answer within {START_SECONDS:.0f} s")
+        if not started:
+            raise ConnectionError("the guard is gone")
+        self.scorer: int = started["started"]
+        self.pid: int = started["guard"]
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def wait(self, seconds: float) -> Ending | None:
+        """How the scorer ended; None while it has not. Nothing that it has started is left then."""
+        if self._ending is None and (word := self._hear(seconds)) is not None:
+            self._ending = Ending(word.get("ended"), word.get("peak") or 0)
+        return self._ending
+
+    def end(self) -> Ending:
+        """Now, with all that the scorer has started."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        if ending := self.wait(KILL_SECONDS):
+            return ending
+        # The script has stopped its guard. What they leave behind is the nursery's to end.
+        for kill, pid in ((os.killpg, self.scorer), (os.kill, self.pid)):
+            with suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
+        return self.wait(KILL_SECONDS) or Ending(None)
+
+    def close(self) -> None:
         self._socket.close()
 
-    def _listen(self) -> None:
-        buffer = b""
-        while True:
+    def _hear(self, seconds: float) -> dict[str, int] | None:
+        """The guard's next word, an empty one when it is gone, None when it said nothing for so long."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._heard:
+            if not ready([self._socket.fileno()], max(0.0, deadline - time.monotonic())):
+                return None
             try:
-                data = self._socket.recv(65536)
-            except OSError:
+                data = self._socket.recv(4096)
+            except ConnectionError:
                 data = b""
             if not data:
-                break
-            *lines, buffer = (buffer + data).split(b"\n")
-            with self._changed:
-                for word in map(json.loads, lines):
-                    if "started" in word:
-                        self._started.append(word["started"])
-                    else:
-                        self._endings[word["ended"]] = Ending(word["status"], word["peak"])
-                self._changed.notify_all()
-        with self._changed:
-            self._open = False
-            self._changed.notify_all()
+                return {}
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
+        word: dict[str, int] = json.loads(line)
+        return word
+
+
+def ready(descriptors: Sequence[int], seconds: float, *, event: int = select.POLLIN) -> set[int]:
+    """Which of them can be read (or written), after so long at most; unlike `select`, with any number of them."""
+    poll = select.poll()
+    for fd in descriptors:
+        poll.register(fd, event)
+    return {fd for fd, _ in poll.poll(seconds * 1000)}
 
 
 def resident_bytes(pid: int) -> int:

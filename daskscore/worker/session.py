@@ -10,10 +10,10 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from distributed import Worker, WorkerPlugin
 from daskscore.core.layout import Layout
 from daskscore.core.model import Bundle, Outcome
 from daskscore.core.protocol import Head
-from daskscore.worker.nursery import Nursery
+from daskscore.worker.nursery import Nursery, passing_folder
 from daskscore.worker.supervisor import Desk, Limits, Supervisor
 
 IDLE_SECONDS = 60.0
@@ -71,7 +71,12 @@ class Session(WorkerPlugin):
         if assignment.own_cluster and threading.current_thread() is threading.main_thread():
             # Ctrl-C in a terminal reaches all its processes; only the driver decides what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._scratch = "" if _is_shared(assignment) else tempfile.mkdtemp(prefix="daskscore-")
+        self._nursery_lock = threading.Lock()
+        self._nursery: Nursery | None = None
+        self._scratch = "" if _is_shared(assignment) else passing_folder()
+        if self._scratch:
+            self._living_nursery()
+            os.mkdir(self._scratch, 0o700)
         output = Path(self._scratch or assignment.output)
         node = re.sub(r"[^\w.-]+", "_", str(worker.name))
         desk = Desk(
@@ -84,8 +89,6 @@ class Session(WorkerPlugin):
         )
         desk.parts.mkdir(parents=True, exist_ok=True)
         self._stopping = threading.Event()
-        self._nursery_lock = threading.Lock()
-        self._nursery: Nursery | None = None
         slots = assignment.slots or worker.state.nthreads
         self._supervisors = [Supervisor(desk, self._living_nursery, self._stopping.is_set) for _ in range(slots)]
         self._free: queue.LifoQueue[Supervisor] = queue.LifoQueue()
@@ -128,14 +131,17 @@ class Session(WorkerPlugin):
     def close(self) -> None:
         """End all scorers, their guard, and what they have started."""
         self.stop()
-        for _ in self._supervisors:
-            self._free.get().end()
+        supervisors = [self._free.get() for _ in self._supervisors]
+        with ThreadPoolExecutor(len(supervisors)) as pool:
+            list(pool.map(Supervisor.end, supervisors))
         with self._nursery_lock:
             if self._nursery is not None:
                 self._nursery.close()
                 self._nursery = None
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
+        for supervisor in supervisors:
+            self._free.put(supervisor)  # for a bundle that comes late: it is handed back, and its thread set free
 
     def _living_nursery(self) -> Nursery:
         with self._nursery_lock:
@@ -184,11 +190,12 @@ class _Shipping:
         with self._lock:
             for path in sorted(self.layout.logs.rglob("*.txt")):
                 sent = self._sent.get(path, 0)
-                if limit <= 0 or path.stat().st_size <= sent:
+                size = min(limit, path.stat().st_size - sent)
+                if size <= 0:
                     continue
                 with path.open("rb") as file:
                     file.seek(sent)
-                    data = file.read(limit)
+                    data = file.read(size)
                 new[str(path.relative_to(self.layout.output))] = data
                 self._sent[path] = sent + len(data)
                 limit -= len(data)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from select import POLLOUT
 
-from daskscore.core.layout import error_log, process_name, stderr_log, stdout_log
+from daskscore.core.layout import entry_script_logs, error_log, metrics_log, process_name, stderr_log, stdout_log
 from daskscore.core.model import Bundle, Failure, InitFailure, ItemFailure, Kind, Outcome, Segment, Span
 from daskscore.core.protocol import Frames, Head, Mark, frame, shared_page
 from daskscore.errors import RunError
-from daskscore.worker.nursery import Ending, Nursery, resident_bytes
+from daskscore.worker.nursery import Ending, Nursery, NurseryGone, ready, resident_bytes
 
 LOOK_SECONDS = 0.05
 """How often a working scorer's deadline and memory are looked at."""
 
 GRACE_SECONDS = 5.0
 """How long a scorer may finish its mini-batch, or its shutdown(), once it is asked to end."""
+
+SILENT_SECONDS = 1.0
+"""How long a scorer that has closed its pipes may take to end by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class _Ended(Exception):
     def __init__(self, kind: Kind, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+        self.at = time.monotonic()
 
 
 class Supervisor:
@@ -128,24 +132,30 @@ class Supervisor:
         return None
 
     def _start(self) -> _Scorer | InitFailure:
-        scorer = _Scorer(self.desk, self._nursery())
+        try:
+            scorer = _Scorer(self.desk, self._nursery())
+        except NurseryGone:
+            return InitFailure(Kind.LOST, "the nursery of the scorer processes was killed", "")
         limit = self.desk.limits.init_seconds
         deadline = time.monotonic() + limit
         wanted = "loaded" if self.desk.settings["only_load"] else "ready"
         try:
+            scorer.prepare()
             while (word := scorer.hear()) is None or word["word"] != wanted:
+                if word is not None and word["word"] == "loaded":
+                    scorer.doing = "in init()"
                 if word is not None and word["word"] == "broken":
                     scorer.end()
                     return InitFailure(Kind.RAISE, word["message"], scorer.error_log, word["traceback"])
                 if time.monotonic() > deadline:
-                    ended = scorer.kill(Kind.TIMEOUT, f"init() did not return within {limit:g} s (init_timeout)")
-                    raise ended
+                    raise scorer.kill(Kind.TIMEOUT, f"it takes more than {limit:g} s (init_timeout)")
                 scorer.check_memory()
                 if self._stopping():
                     raise scorer.kill(Kind.LOST, "the run was stopped before init() returned")
         except _Ended as ended:
             scorer.close()
-            return InitFailure(ended.kind, f"the script could not be made ready: {ended}", scorer.stderr_log)
+            what = "run init()" if scorer.doing == "in init()" else f"load {self.desk.settings['entry_script']}"
+            return InitFailure(ended.kind, f"cannot {what}: {ended}", scorer.stderr_log)
         return scorer
 
     def _follow(self, scorer: _Scorer, told: _Told) -> None:
@@ -159,6 +169,8 @@ class Supervisor:
             if word is not None:
                 heard = now
                 if word["word"] == "end":
+                    if scorer.over_limit():
+                        self.end()
                     return
                 self._note(scorer, told, word)
                 continue
@@ -212,16 +224,10 @@ class Supervisor:
             told.next += progress.done
         if 0 <= progress.position == told.next and ended.kind is not Kind.LOST:
             index = next(_rest(told.spans, told.next)).first
-            seconds = time.monotonic() - progress.started
-            told.failures.append(
-                Failure(
-                    index,
-                    ended.kind,
-                    str(ended),
-                    scorer.stderr_log,
-                    seconds=seconds,
-                )
-            )
+            seconds = ended.at - progress.started
+            if ended.kind is Kind.TIMEOUT and seconds <= self.desk.limits.run_seconds:
+                return  # The one that took too long came to its end after all, before it could be killed.
+            told.failures.append(Failure(index, ended.kind, str(ended), scorer.stderr_log, seconds=seconds))
             told.next += 1
 
     def _outcome(self, bundle: Bundle, told: _Told, began: float) -> Outcome:
@@ -243,7 +249,6 @@ class _Scorer:
 
     def __init__(self, desk: Desk, nursery: Nursery) -> None:
         self.desk = desk
-        self._nursery = nursery
         self.process = _reserve_name(desk)
         self.error_log = error_log(desk.node, self.process)
         self.stdout_log = stdout_log(desk.node, self.process)
@@ -251,7 +256,7 @@ class _Scorer:
         self.part = f"{desk.node}-{self.process}-{desk.token}"
         self.part_path = desk.parts / self.part
         self._written = 0
-        self.doing = "while it was made ready"
+        self.doing = "while the script was imported"
         command_end, self._commands = os.pipe()
         words, word_end = os.pipe()
         os.set_blocking(self._commands, False)
@@ -259,7 +264,7 @@ class _Scorer:
         self.mark = Mark.open(page)
         self.mark.write(0, -1, 0.0, 0, 0, 0, 0)
         try:
-            self.pid = nursery.fork(command_end, word_end, page)
+            self.guard = nursery.start(command_end, word_end, page)
         except BaseException:
             os.close(self._commands)
             os.close(words)
@@ -268,6 +273,9 @@ class _Scorer:
             for fd in (command_end, word_end, page):
                 os.close(fd)
         self._frames = Frames(words)
+
+    def prepare(self) -> None:
+        """Have it load the script and call init()."""
         self._tell(self._settings(), b"")
 
     def give(self, bundle: Bundle) -> None:
@@ -279,15 +287,19 @@ class _Scorer:
     def hear(self) -> Head | None:
         """The next word; None when there was none for a moment."""
         said = self._frames.pop()
-        if said is None and select.select([self._frames.fd], [], [], LOOK_SECONDS)[0]:
-            if not self._frames.fill():
-                raise self._ended(self._nursery.ending(self.pid, timeout=GRACE_SECONDS))
+        if said is None:
+            readable = ready([self._frames.fd, self.guard.fileno()], LOOK_SECONDS)
+            if self._frames.fd in readable:
+                if not self._frames.fill():
+                    raise self._silent()
+            elif readable:  # The words need not have ended: a process that the script has forked may hold their pipe.
+                raise self._ended(self.guard.wait(0) or self.guard.end())
             said = self._frames.pop()
         return said[0] if said else None
 
     def last_words(self) -> Iterator[Head]:
         """What had been said before the end and not been heard."""
-        while (said := self._frames.pop()) or self._frames.fill():
+        while (said := self._frames.pop()) or (ready([self._frames.fd], GRACE_SECONDS) and self._frames.fill()):
             if said:
                 yield said[0]
 
@@ -299,12 +311,15 @@ class _Scorer:
         os.truncate(self.part_path, 0)
         self._written = 0
 
+    def over_limit(self) -> int:
+        """How many bytes the process holds, if these are more than it may."""
+        limit = self.desk.limits.memory_bytes
+        resident = resident_bytes(self.guard.scorer) if limit is not None else 0
+        return resident if limit is not None and resident > limit else 0
+
     def check_memory(self) -> None:
         limit = self.desk.limits.memory_bytes
-        if limit is None:
-            return
-        resident = resident_bytes(self.pid)
-        if resident > limit:
+        if limit is not None and (resident := self.over_limit()):
             raise self.kill(
                 Kind.MEMORY,
                 f"the process held {resident >> 20} MiB, more than memory_limit_per_process ({limit >> 20} MiB)",
@@ -312,17 +327,16 @@ class _Scorer:
 
     def kill(self, kind: Kind, message: str) -> _Ended:
         """End it now; to be raised."""
-        self._nursery.kill(self.pid)
-        self._nursery.ending(self.pid, timeout=GRACE_SECONDS)
+        ended = _Ended(kind, message)
+        self.guard.end()
         self._close_commands()
-        return _Ended(kind, message)
+        return ended
 
     def end(self) -> None:
         """End it in peace, or by force after the grace."""
         self._close_commands()
-        if self._nursery.ending(self.pid, timeout=GRACE_SECONDS).status is None:
-            self._nursery.kill(self.pid)
-            self._nursery.ending(self.pid, timeout=GRACE_SECONDS)
+        if self.guard.wait(GRACE_SECONDS) is None:
+            self.guard.end()
         self.close()
 
     def close(self) -> None:
@@ -331,6 +345,7 @@ class _Scorer:
         if self._frames.fd >= 0:
             os.close(self._frames.fd)
             self._frames.fd = -1
+        self.guard.close()
         self.mark.memory.close()
 
     def _tell(self, head: Head, body: bytes) -> None:
@@ -341,15 +356,24 @@ class _Scorer:
             while view:
                 if time.monotonic() > deadline:
                     raise self.kill(Kind.TIMEOUT, f"the scorer took no work for {limit:g} s")
-                if select.select([], [self._commands], [], LOOK_SECONDS)[1]:
+                if ready([self._commands], LOOK_SECONDS, event=POLLOUT):
                     view = view[os.write(self._commands, view) :]
         except BrokenPipeError:
-            raise self._ended(self._nursery.ending(self.pid, timeout=GRACE_SECONDS)) from None
+            raise self._silent() from None
 
     def _close_commands(self) -> None:
         if self._commands >= 0:
             os.close(self._commands)
             self._commands = -1
+
+    def _silent(self) -> _Ended:
+        """Its pipes are closed: it has ended, or it has closed all its descriptors."""
+        if ending := self.guard.wait(SILENT_SECONDS):
+            return self._ended(ending)
+        ending = self.guard.end()
+        if ending.status == -signal.SIGKILL:
+            return _Ended(Kind.CRASH, f"the process closed descriptors that it had not opened {self.doing}")
+        return self._ended(ending)
 
     def _ended(self, ending: Ending) -> _Ended:
         self._close_commands()
@@ -360,8 +384,13 @@ class _Scorer:
         paths = {"error_log": self.error_log, "stdout_log": self.stdout_log, "stderr_log": self.stderr_log}
         return {**self.desk.settings, **{key: str(output / path) for key, path in paths.items()}} | {
             "part": str(self.part_path),
-            "process": self.process,
-            "node": self.desk.node,
+            "place": {
+                **self.desk.settings["place"],
+                "process": self.process,
+                "output": str(output),
+                "log_folder": str(output / entry_script_logs(self.desk.node)),
+                "metrics_file": str(output / metrics_log(self.desk.node, self.process)),
+            },
         }
 
 
