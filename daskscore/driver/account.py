@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from daskscore.core.ledger import GivenUp, Settlement
 from daskscore.core.model import Failure, Kind, Segment, Status
 from daskscore.core.thresholds import Tally
 from daskscore.driver import journal
+
+RECORDS_AT_HAND = 32
+"""Of the journal, while failed items are named: neighbours in the plan mostly stand in the same few records."""
 
 
 @dataclass(slots=True)
@@ -67,17 +72,14 @@ class Account:
 
     def failed_items(self, items_in: Callable[[int], list[str]]) -> Iterator[dict[str, Any]]:
         """The lines of failed_items.jsonl, in plan order."""
-        places = sorted([*self._item_failures, *self._given_up.items()])
-        for index, place in places:
-            record = journal.read_at(self.path, place)
-            for item in record["item_failures"]:
-                if item["index"] == index:
-                    yield _line(item["item"], index, 1, item)
-            for given_up in record["given_up"]:
-                failure = given_up["failure"]
-                if failure["index"] == index:
-                    for name in items_in(index):
-                        yield _line(name, index, given_up["attempts"], failure)
+        failures_at = lru_cache(maxsize=RECORDS_AT_HAND)(partial(_failures_at, self.path))
+        for index, place in sorted([*self._item_failures, *self._given_up.items()]):
+            failures = failures_at(place)[index]
+            for item in failures.items:
+                yield _line(item["item"], index, 1, item)
+            if given_up := failures.given_up:
+                for name in items_in(index):
+                    yield _line(name, index, given_up["attempts"], given_up["failure"])
 
     def forget_failures(self, count_items: Callable[[int], int]) -> None:
         """A failed run that is resumed gives what it gave up a new chance."""
@@ -143,6 +145,24 @@ def _read(account: Account, count_items: Callable[[int], int], sizes: dict[str, 
             case "end":
                 account.status = Status(record["status"])
     return account
+
+
+@dataclass(slots=True)
+class _Failures:
+    """What one record says about one mini-batch."""
+
+    items: list[dict[str, Any]] = field(default_factory=list)
+    given_up: dict[str, Any] | None = None
+
+
+def _failures_at(path: Path, place: int) -> dict[int, _Failures]:
+    record = journal.read_at(path, place)
+    found: defaultdict[int, _Failures] = defaultdict(_Failures)
+    for item in record["item_failures"]:
+        found[item["index"]].items.append(item)
+    for given_up in record["given_up"]:
+        found[given_up["failure"]["index"]].given_up = given_up
+    return found
 
 
 def commit_record(settlement: Settlement, *, seconds: float) -> journal.Record:

@@ -17,6 +17,7 @@ from daskscore.core.pacing import BOX_SECONDS, LIMIT_BYTES, Pacing
 from daskscore.core.thresholds import Thresholds
 from daskscore.driver.account import commit_record
 from daskscore.driver.journal import Journal
+from daskscore.driver.logs import Logs
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
 from daskscore.driver.workers import STOP_SECONDS, Workers
@@ -69,6 +70,7 @@ class Engine:
     health: Health
     patience: Patience
     progress: Progress
+    logs: Logs
     interrupted: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
     first_trouble: Trouble | None = None
@@ -102,6 +104,7 @@ class Engine:
             self._fill()
             self._take(LOOK_SECONDS)
             self.progress.show(self.ledger)
+            self.logs.progress(self.ledger.tally)
             if self.interrupted():
                 return Verdict(Status.CANCELED, "interrupted")
             if reason := self.thresholds.exceeded(self.ledger.tally) or self._cannot_move():
@@ -153,6 +156,7 @@ class Engine:
         if failure := outcome.init_failure:
             self.health.init_failed(outcome.node)
             self._say_once(f"node {outcome.node}: {failure.message}")
+            self.logs.not_ready(failure)
             self._note_trouble(Trouble(failure.message, failure.traceback, failure.log))
         self.keep_logs(outcome.logs or {})
         outcome = self._keep_rows(outcome)
@@ -160,6 +164,7 @@ class Engine:
         if settlement is None:
             return
         for failed in outcome.failures:
+            self.logs.failed(failed, self.plan.items)
             message = f"mini-batch {failed.index}: {failed.message}"
             self._note_trouble(Trouble(message, failed.traceback, failed.log))
         done = sum(segment.size for segment in outcome.segments) + len(outcome.failures)
@@ -177,6 +182,9 @@ class Engine:
         settlement = self.ledger.lose(number, "the worker that had it was lost, several times")
         if settlement is not None:
             self.progress.lost(settlement.lost_attempts)
+            self.logs.event(
+                f"A worker was lost with {settlement.lost_attempts} mini batches in flight.", level="WARNING"
+            )
             self._commit(settlement)
 
     def _commit(self, settlement: Settlement) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import os
 from typing import Any
 
 from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
 from daskscore.driver.plan import Plan, first_difference
-from daskscore.errors import OutputError
+from daskscore.errors import OutputError, ScriptError
 
 PLAN_KEYS = ("inputs", "mini_batch_size", "rank_mini_batch_count")
 ROW_KEYS = (
@@ -27,9 +27,16 @@ ROW_KEYS = (
 def shape(config: JobConfig) -> dict[str, Any]:
     """What the rows depend on, as it is kept with the run."""
     settings = {key: getattr(config, key) for key in PLAN_KEYS + ROW_KEYS}
-    script: Path = config.source_directory / config.entry_script
-    digest = hashlib.sha256(script.read_bytes()).hexdigest() if script.is_file() else None
-    return {**settings, "script_sha256": digest}
+    return {**settings, "script_sha256": _digest(config)}
+
+
+def _digest(config: JobConfig) -> str | None:
+    """Of the script's own file; None where it is not on this machine, or is an installed module."""
+    script = next(filter(os.path.isfile, config.script_files), None)
+    try:
+        return hashlib.sha256(script.read_bytes()).hexdigest() if script is not None else None
+    except OSError as error:
+        raise ScriptError(f"entry_script {script} cannot be read: {error.strerror}. Check its rights") from None
 
 
 def plan_shape(config: JobConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -52,10 +53,20 @@ class Interruption:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
-            sys.stderr.write("\nEnded at once. What was committed is kept: --resume continues.\n")
-            sys.stderr.flush()
+            _say("\nEnded at once. What was committed is kept: --resume continues.\n")
             os._exit(EXIT_CODE)
         self._asked = True
         if not self._in_good_order:
             raise KeyboardInterrupt
-        sys.stderr.write("\nStopping: what is done is being committed. Once more ends at once.\n")
+        _say("\nStopping: what is done is being committed. Once more ends at once.\n")
+
+
+def _say(text: str) -> None:
+    """Only where nobody has to wait: a terminal or pager that stands still must not hold up an interrupt."""
+    try:
+        stderr = sys.stderr.fileno()
+    except (OSError, ValueError):
+        sys.stderr.write(text)
+        return
+    if select.select([], [stderr], [], 0)[1]:
+        os.write(stderr, text.encode())

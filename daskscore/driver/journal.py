@@ -32,9 +32,9 @@ class Journal:
         text = json.dumps(record, separators=(",", ":")).encode()
         line = b"%08x %s\n" % (zlib.crc32(text), text)
         try:
-            written = os.write(self._fd, line)
-            if written < len(line):
-                written += os.write(self._fd, line[written:])
+            view = memoryview(line)
+            while view:
+                view = view[os.write(self._fd, view) :]
         except OSError as error:
             os.ftruncate(self._fd, self._size)
             raise RunError(
@@ -79,7 +79,7 @@ def read_at(path: Path, offset: int) -> Record:
 
 def _parse(line: bytes) -> Record | None:
     checksum, _, text = line.rstrip(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+    if not text or not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
         return None
     record: Record = json.loads(text)
     return record

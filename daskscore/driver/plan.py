@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,18 @@ def _map(path: Path) -> mmap.mmap:
 def first_difference(old: Path, new: Path) -> str:
     """In what two plans of the same job differ, in the words of their items."""
     with (old / LINES).open("rb") as one, (new / LINES).open("rb") as other:
-        for index, (left, right) in enumerate(zip(one, other, strict=False)):
-            if left != right:
-                was, now = items_of(left), items_of(right)
-                gone = [item for item in was if item not in now]
-                come = [item for item in now if item not in was]
-                if gone and (not come or gone[0] < come[0]):
-                    return f"{gone[0]} is gone (it was in mini-batch {index})"
-                return f"{come[0] if come else now[0]} is new (in mini-batch {index})"
-        rest = next(one, None) or next(other, None)
-    return f"{items_of(rest)[0]} is in one of them only" if rest else "their settings differ"
+        for index, (left, right) in enumerate(zip_longest(one, other, fillvalue=line([]))):
+            for was, now in zip_longest(items_of(left), items_of(right)):
+                if was == now:
+                    continue
+                if was is not None and not _names(new, was):
+                    return f"{was} is gone (it was in mini-batch {index})"
+                if now is not None and not _names(old, now):
+                    return f"{now} is new (in mini-batch {index})"
+                return f"the items of mini-batch {index} are in another order"
+    return "their settings differ"
+
+
+def _names(plan: Path, item: str) -> bool:
+    with (plan / LINES).open("rb") as lines:
+        return any(item in items_of(text) for text in lines)

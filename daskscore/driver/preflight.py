@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from daskscore.core.layout import stderr_log
+from daskscore.core.model import InitFailure
 from daskscore.core.protocol import Head
 from daskscore.errors import ScriptError
 from daskscore.worker.nursery import Nursery
 from daskscore.worker.supervisor import Desk, Limits, Supervisor
 
+LAST_WORDS_BYTES = 4000
+OURS = str(Path(__file__).parents[1]) + os.sep
 
-def preflight(settings: Head, environment: Mapping[str, str], limits: Limits) -> None:
+
+def preflight(
+    settings: Head, environment: Mapping[str, str], limits: Limits, *, stopping: Callable[[], bool] = lambda: False
+) -> None:
     """Raise ScriptError, with the user's own traceback, if the script does not load."""
     with tempfile.TemporaryDirectory(prefix="daskscore-") as folder:
         nursery = Nursery(environment={**os.environ, **environment}, remove_at_end=[(folder, os.getpid())])
@@ -26,17 +33,29 @@ def preflight(settings: Head, environment: Mapping[str, str], limits: Limits) ->
                 limits=limits,
                 token="preflight",
             )
-            failure = Supervisor(desk, lambda: nursery, lambda: False).preflight()
-            last_words = _tail(Path(folder) / failure.log) if failure and not failure.traceback else ""
+            failure = Supervisor(desk, lambda: nursery, stopping).preflight()
         finally:
             nursery.close()
-    if failure is not None:
-        more = failure.traceback.rstrip() or last_words
-        raise ScriptError(f"{failure.message}" + (f"\n\n{more}" if more else ""))
+        if failure is not None:
+            raise ScriptError(_words(failure, Path(folder)))
 
 
-def _tail(log: Path) -> str:
+def _words(failure: InitFailure, folder: Path) -> str:
+    """Why it does not load, then the traceback; for a script that ended its process, what it printed before."""
+    trace = failure.traceback.rstrip()
+    trace = trace if "\n" in trace else ""  # the message has said it
+    ended = not trace or trace.rpartition("\n")[2].startswith("SystemExit")
+    last_words = _last_words(folder / stderr_log("preflight", Path(failure.log).name.split(".")[0])) if ended else ""
+    return "\n\n".join(part for part in (failure.message, last_words or trace) if part)
+
+
+def _last_words(log: Path) -> str:
+    """The end of its standard error, without our own frames in a crash's traceback."""
     try:
-        return log.read_text(errors="replace")[-2000:].rstrip() if log.name.endswith("stderr.txt") else ""
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LAST_WORDS_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
+    ours = (f'  File "{OURS}', '  File "<frozen importlib', '  File "<string>"')
+    return "\n".join(line for line in lines if not line.startswith(ours)).strip()

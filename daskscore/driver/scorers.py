@@ -43,6 +43,12 @@ def script_settings(config: JobConfig, layout: Layout, *, files: bool) -> Head:
         "rank": config.rank_mini_batch_count is not None,
         "files": files,
         "only_load": False,
+        "place": {
+            "run_id": layout.output.name,
+            "source_directory": str(config.source_directory),
+            "logging_level": config.logging_level,
+            "models": {},
+        },
         "rows": {
             "write": config.output_action == "append_row",
             "format": config.append_row_format,

@@ -26,6 +26,7 @@ from daskscore.driver.account import Account
 from daskscore.driver.engine import Engine, Patience, Verdict
 from daskscore.driver.interruption import Interruption
 from daskscore.driver.journal import Journal
+from daskscore.driver.logs import Logs
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
 from daskscore.driver.workers import Workers
@@ -67,11 +68,13 @@ class Session:
             if before.attempts or before.status is not None:
                 journal.append({"record": "resume", "forget_failures": before.status is Status.FAILED})
                 before = self._account()
-            verdict = self._run_engine(open_cluster, before, journal)
+            logs = Logs(self.layout)
+            verdict = self._run_engine(open_cluster, before, journal, logs)
             account = self._account()
             if verdict.status is Status.COMPLETED:
                 verdict = self._assemble(account)
             report = self._report(account, verdict, seconds=before.seconds + time.monotonic() - began)
+            self._last_words(logs, report)
             journal.append({"record": "end", "status": report.status})
             journal.sync()
         finally:
@@ -81,17 +84,18 @@ class Session:
         return report
 
     def _run_engine(
-        self, open_cluster: Callable[[], AbstractContextManager[Place]], before: Account, journal: Journal
+        self, open_cluster: Callable[[], AbstractContextManager[Place]], before: Account, journal: Journal, logs: Logs
     ) -> Verdict:
         try:
+            logs.begin(self.plan.header.mini_batches, self.plan.header.items)
             with self.interruption.in_good_order(), open_cluster() as place:
                 workers = Workers(place.client, secrets.token_hex(4), self.config.process_count_per_node)
                 workers.welcome(self._assignment(place, workers.run_id))
                 try:
-                    engine = self._engine(workers, before, journal)
+                    engine = self._engine(workers, before, journal, logs)
                     verdict = engine.run()
-                    for logs in workers.last_logs():
-                        engine.keep_logs(logs)
+                    for sent in workers.last_logs():
+                        engine.keep_logs(sent)
                 finally:
                     workers.farewell()
                 return verdict
@@ -114,7 +118,7 @@ class Session:
             scratch=place.scratch,
         )
 
-    def _engine(self, workers: Workers, before: Account, journal: Journal) -> Engine:
+    def _engine(self, workers: Workers, before: Account, journal: Journal, logs: Logs) -> Engine:
         config, header = self.config, self.plan.header
         ledger = Ledger(header.mini_batches, header.items, config.run_max_try, self.plan.count_items)
         ledger.restore(before.settled(), before.tally, before.rows)
@@ -129,6 +133,7 @@ class Session:
             health=Health(config.processes),
             patience=Patience(config.first_task_creation_timeout, config.progress_seconds),
             progress=self.progress,
+            logs=logs,
             interrupted=self.interruption,
         )
 
@@ -170,6 +175,12 @@ class Session:
         except OSError as error:
             self.progress.say(f"{error.strerror}: {self.layout.report} could not be written")
         return report
+
+    def _last_words(self, logs: Logs, report: Report) -> None:
+        try:
+            logs.end(report)
+        except RunError as error:
+            self.progress.say(str(error))
 
     @property
     def _thresholds(self) -> Thresholds:

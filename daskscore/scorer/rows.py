@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
-from types import GeneratorType
+from itertools import repeat
+from types import GeneratorType, NoneType
 from typing import Any, NamedTuple
 
 BAD_OUTPUT = (
@@ -65,9 +67,21 @@ class RowFormat:
         if not self.write or not len(frame):
             return Rows(b"", len(frame), header)
         if self.format == "jsonl":
-            text = frame.to_json(orient="records", lines=True, date_format="iso", index=self.index or None)
-            return Rows(encode(text if text.endswith("\n") else text + "\n"), len(frame))
+            return Rows(encode("".join(to_json(record) + "\n" for record in self._records(frame))), len(frame))
         return Rows(encode(self._csv(frame, header=False)), len(frame), header)
+
+    def _records(self, frame: Any) -> Iterator[dict[str, Any]]:
+        """Not `DataFrame.to_json`, which keeps ten digits of a number and milliseconds of a time."""
+        if self.index:
+            frame = frame.reset_index()
+        names = [str(name) for name in frame.columns]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise BadOutput(
+                f"run() returned a DataFrame with two columns called {twice}, and a JSON object has one. Rename one"
+            )
+        columns = [frame.iloc[:, place].tolist() for place in range(len(names))]
+        rows = zip(*columns, strict=True) if columns else repeat((), len(frame))
+        return (dict(zip(names, row, strict=True)) for row in rows)
 
     def _header(self, frame: Any) -> str:
         return self._csv(frame.iloc[:0], header=True)
@@ -90,24 +104,42 @@ def encode(text: str) -> bytes:
 
 
 def to_json(element: Any) -> str:
-    """One JSON line; what JSON has no word for becomes its text, and a number that is none becomes null."""
+    """One JSON line. NaN, infinity and what pandas calls missing become null; what JSON has no word for, its text."""
     try:
-        return json.dumps(element, ensure_ascii=False, allow_nan=False, default=_plain)
-    except ValueError:
-        return json.dumps(_without_nan(element), ensure_ascii=False, default=_plain)
+        text = _STRICT.encode(element)
+    except (TypeError, ValueError):
+        element = _plain_inside(element)
+        text = _STRICT.encode(element)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(element, default=_plain)
+    return text
 
 
 def _plain(value: Any) -> Any:
+    """What stands in JSON for something that it does not know."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and (value is pandas.NaT or value is pandas.NA):
+        return None
     if hasattr(value, "tolist"):
-        return _without_nan(value.tolist())
-    return str(value)
+        times = getattr(getattr(value, "dtype", None), "kind", "") in _TIMES
+        return _plain_inside((value.astype(str) if times else value).tolist())
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _without_nan(value: Any) -> Any:
+def _plain_inside(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
+        return {
+            key if isinstance(key, (str, int, NoneType)) else str(key): _plain_inside(v) for key, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_without_nan(part) for part in value]
+        return [_plain_inside(part) for part in value]
     return value
+
+
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
+_TIMES = ("m", "M")
+"""numpy's dates and durations; as a list they would be counts of nanoseconds."""

@@ -28,17 +28,18 @@ class AppendRow:
         try:
             with unfinished.open("wb") as target:
                 if header is not None:
-                    target.write(header.encode())
+                    target.write(header.encode(errors="surrogateescape"))
                     target.flush()
                 _copy_all(pieces, target.fileno())
                 os.fsync(target.fileno())
             unfinished.replace(self.path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise RunError(
                 f"{error.strerror}: {self.path} could not be assembled. All rows are kept: free some space and run the "
                 "same command with --resume"
             ) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
         return str(self.path)
 
 

@@ -1,0 +1,204 @@
+"""The driver's share of the log tree: what a person reads first, live while the run goes on.
+
+Scorers write below `logs/user` and `logs/sys/node` themselves; this is the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from daskscore.core.fingerprints import fingerprint
+from daskscore.core.layout import Layout
+from daskscore.core.model import Failure, InitFailure
+from daskscore.core.report import Report
+from daskscore.core.thresholds import Tally
+from daskscore.errors import RunError
+
+OVERVIEW_SECONDS = 10.0
+MOST_ERRORS = 200
+"""Distinct errors that are kept apart; a script whose every message is new does not fill the driver."""
+
+README = """\
+Where to look, in this order:
+
+  job_result.txt              how the run ended; if it failed, why, and which file to read next
+  job_error.txt               each distinct error of the script once: how often, where first, its traceback
+  job_progress_overview.txt   how far the run was, every ten seconds
+
+Then, for one process of one node:
+
+  user/error/<node>/<process>.txt                  tracebacks of the script, in full
+  user/stdout/<node>/<process>.stdout.txt          what the script printed and logged
+  user/stderr/<node>/<process>.stderr.txt          what it wrote to standard error; the stack of a crash
+  user/entry_script_log/<node>/<process>.log.txt   what it wrote with EntryScript().logger
+
+And for the system:
+
+  sys/master_role.txt         what the driver decided
+  sys/node/<node>/<process>.txt                    one line per mini-batch of that process
+
+<node> is the number (or name) of the Dask worker. Processes are numbered as they start: a process that was ended is
+replaced by one with a new number. ../failed_items.jsonl names every failed item, with the log of its last attempt.
+"""
+
+
+@dataclass(slots=True)
+class _Error:
+    """One distinct error."""
+
+    failure: Failure | InitFailure
+    where: str
+    when: str
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Logs:
+    """Open for one session of a run."""
+
+    layout: Layout
+    now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None)
+    _began: datetime | None = None
+    _shown: datetime | None = None
+    _errors: dict[str, _Error] = field(default_factory=dict)
+    _errors_changed: bool = False
+
+    def begin(self, mini_batches: int, items: int) -> None:
+        """The run is about to hand out its first bundle."""
+        self._began = self._shown = self.now()
+        _write(self.layout.logs / "readme.txt", README)
+        self._overview(
+            f"Scheduling finished. Scheduled {mini_batches} mini batches. "
+            f"There are {mini_batches} tasks with {items} items."
+        )
+        self.event("Start scheduling.")
+
+    def event(self, text: str, level: str = "INFO") -> None:
+        """A line of sys/master_role.txt."""
+        stamp = self.now().isoformat(sep=" ", timespec="milliseconds").replace(".", ",")
+        line = f"{stamp}|{level}|{os.getpid()}|{threading.get_ident()}|{_one_line(text)}\n"
+        _append(self.layout.logs / "sys" / "master_role.txt", line)
+
+    def progress(self, tally: Tally) -> None:
+        """Called several times a second; writes every ten."""
+        now = self.now()
+        if self._shown is None or now - self._shown < timedelta(seconds=OVERVIEW_SECONDS):
+            return
+        self._shown = now
+        self._overview(self._progress_sentence(tally, now))
+        self._write_errors()
+
+    def failed(self, failure: Failure, items_in: Callable[[int], list[str]]) -> None:
+        """One attempt gave no rows."""
+        self._note(failure, lambda: f"mini batch {failure.index}, {items_in(failure.index)[0]!r}")
+
+    def not_ready(self, failure: InitFailure) -> None:
+        """A scorer did not get through init()."""
+        self._note(failure, lambda: "getting ready")
+
+    def _note(self, failure: Failure | InitFailure, where: Callable[[], str]) -> None:
+        key = fingerprint(f"{failure.kind} {failure.message}", failure.traceback)
+        error = self._errors.get(key)
+        if error is None:
+            if len(self._errors) >= MOST_ERRORS:
+                return
+            error = self._errors[key] = _Error(failure, where(), self.now().isoformat())
+            self.event(f"{error.where}: {failure.message}", level="ERROR")
+        error.count += 1
+        self._errors_changed = True
+        if error.count == 1:
+            self._write_errors()
+
+    def end(self, report: Report) -> None:
+        """The last words: what the run came to, and where to look."""
+        self._write_errors()
+        done, items = report.mini_batches, report.items
+        lines = [
+            f"The run is {report.status}.",
+            f"{done.succeeded} of {done.total} mini batches and {items.succeeded} of {items.total} items succeeded, "
+            f"{items.failed} items failed. {report.rows} rows.",
+        ]
+        if report.message:
+            lines += [
+                report.message,
+                "Please check logs for error. You can check logs/readme.txt for the layout of logs.",
+            ]
+        if report.traceback:
+            lines += ["", "The first failure:", report.traceback.rstrip(), f"Its log: {report.log}"]
+        lines += [f"Output: {report.output}"] if report.status == "Completed" else []
+        _write(self.layout.logs / "job_result.txt", "\n".join(lines) + "\n")
+        self._overview(
+            f"The run is {report.status}. Processed {done.succeeded + done.failed} of {done.total} mini batches."
+        )
+        self.event(f"The run is {report.status}. {report.message}".rstrip())
+
+    def _progress_sentence(self, tally: Tally, now: datetime) -> str:
+        done = tally.succeeded_mini_batches + tally.given_up_mini_batches
+        if not done or self._began is None:
+            return "No task has been processed yet."
+        took = now - self._began
+        left = took * ((tally.total_mini_batches - done) / done)
+        return (
+            f"Processed {done} of {tally.total_mini_batches} mini batches in {_clock(took)}. "
+            f"Estimated remaining time {_clock(left)}."
+        )
+
+    def _overview(self, sentence: str) -> None:
+        _append(self.layout.logs / "job_progress_overview.txt", f"{self.now().isoformat()} {sentence}\n")
+
+    def _write_errors(self) -> None:
+        """job_error.txt and user/error.txt: each distinct error once, the most frequent first."""
+        if not self._errors_changed:
+            return
+        self._errors_changed = False
+        text = "".join(map(_paragraph, sorted(self._errors.values(), key=lambda error: -error.count)))
+        _write(self.layout.logs / "job_error.txt", text)
+        _write(self.layout.logs / "user" / "error.txt", text)
+
+
+def _paragraph(error: _Error) -> str:
+    failure = error.failure
+    log = Path(failure.log)
+    process, node = log.name.split(".")[0], log.parent.name
+    return (
+        f"{error.when} The {process} on node {node} failed on {error.where} with error: "
+        f"{failure.traceback.rstrip() or failure.message}\n"
+        f"  {error.count} failed like this, {error.where} first. See {failure.log}\n\n"
+    )
+
+
+def _clock(span: timedelta) -> str:
+    return str(timedelta(seconds=round(span.total_seconds())))
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def _append(path: Path, text: str) -> None:
+    with _writable(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with _writable(path):
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        unfinished.replace(path)
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{error.strerror}: {path}. What is committed is kept: free some space and run the same command with --resume"
+        ) from error
