@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import re
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +31,12 @@ if TYPE_CHECKING:
 
     from daskscore.clusters.interface import Started
 
+LOOK_SECONDS = 0.25
+"""How often an interrupt is looked for that Python has dropped, as it does with one that comes in a destructor."""
+
 
 def run(
-    job: str | Path | Mapping[str, Any] | JobConfig | None = None,
+    job: str | os.PathLike[str] | Mapping[str, Any] | JobConfig | None = None,
     *,
     client: Client | None = None,
     resume: bool = False,
@@ -52,24 +58,35 @@ def run(
         interruption.listening(),
         claim(layout, config.append_row_file_name, resume=resume, overwrite=overwrite) as held,
     ):
-        plan = _prepare(config, held, accept_script_change=accept_script_change)
+        _check(config, layout, interruption)
+        cluster = _cluster(config, client)
+        plan = _take(config, held, accept_script_change=accept_script_change)
         from daskscore.driver.session import Session
 
         session = Session(config, layout, plan, _sink(config, layout), Progress(quiet=quiet), interruption)
-        return session.score(lambda: _cluster(config, client))
+        return session.score(lambda: cluster)
 
 
-def _prepare(config: JobConfig, held: Claim, *, accept_script_change: bool) -> Plan:
-    """Everything that can be known to be wrong, before any work starts."""
-    layout = held.layout
-    shape = identity.shape(config)
+def _check(config: JobConfig, layout: Layout, interruption: Interruption) -> None:
+    """The script and the inputs, before any work starts; leaves the plan of this job as `new_plan`."""
+    over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(_preflight, config, layout) if config.preflight else None
-        _plan(config, layout)
-        import distributed  # noqa: F401 - takes as long as the preflight, so it is loaded meanwhile
+        check = pool.submit(_preflight, config, layout, over.is_set) if config.preflight else None
+        try:
+            _plan(config, layout)
+            import distributed  # noqa: F401 - takes as long as the preflight, so it is loaded meanwhile
 
-        if check is not None:
-            check.result()
+            while check is not None and not interruption():
+                wait([check], timeout=LOOK_SECONDS)
+                if check.done():
+                    return check.result()
+        finally:
+            over.set()  # an interrupt, or a mistake in the inputs, does not wait for an import of minutes
+
+
+def _take(config: JobConfig, held: Claim, *, accept_script_change: bool) -> Plan:
+    """Continue the run that stands in the output folder, or begin a new one."""
+    layout, shape = held.layout, identity.shape(config)
     if held.continues:
         identity.check_same_job(layout, held.stored_job(), shape, accept_script_change=accept_script_change)
         identity.check_same_plan(layout)
@@ -80,9 +97,9 @@ def _prepare(config: JobConfig, held: Claim, *, accept_script_change: bool) -> P
     return Plan(layout.plan)
 
 
-def _preflight(config: JobConfig, layout: Layout) -> None:
+def _preflight(config: JobConfig, layout: Layout, over: Callable[[], bool]) -> None:
     settings = scorers.script_settings(config, layout, files=False)
-    preflight(settings, scorers.environment(config, layout), scorers.limits(config))
+    preflight(settings, scorers.environment(config, layout), scorers.limits(config), stopping=over)
 
 
 def _plan(config: JobConfig, layout: Layout) -> None:
@@ -103,17 +120,24 @@ def _plan(config: JobConfig, layout: Layout) -> None:
 def _input(entry: str | dict[str, Any], skip: str) -> Input:
     options = {"path": entry} if isinstance(entry, str) else dict(entry)
     kind = options.pop("kind", "local")
+    if not isinstance(kind, str):
+        raise ConfigError(f"inputs: {kind!r} is no kind of input. Write its name, like kind: local")
     make = plugins.find("input", kind)
+    own: dict[str, Any] = {}
     if kind == "local":
         path = options.get("path")
-        if not isinstance(path, str) or not path:
+        if not isinstance(path, str):
             raise ConfigError(f"inputs: {entry!r} names no path. Write a file, a folder or a glob")
         scheme = path.split("://")[0] if "://" in path else ""
         if scheme not in ("", "file"):
             raise ConfigError(f"inputs: {path}: {scheme}:// is not supported. Name a local file, folder or glob")
-        options = {**options, "path": path.removeprefix("file://"), "skip": skip}
+        own = {"path": path.removeprefix("file://"), "skip": skip}
+    known = [name for name in inspect.signature(make).parameters if name == "path" or name not in own]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"inputs: {kind} has no option {name}. It knows {', '.join(known)}")
     try:
-        found: Input = make(**options)
+        found: Input = make(**{**options, **own})
     except TypeError as error:
         raise ConfigError(f"inputs: {entry!r} is not usable: {error}") from error
     return found
@@ -132,11 +156,25 @@ def _cluster(config: JobConfig, client: Client | None) -> AbstractContextManager
     from daskscore.clusters.interface import Started, Wanted
 
     if client is not None:
+        _check_client(client)
         return nullcontext(Started(client))
     kind, options = _cluster_kind(config.cluster)
     start = plugins.find("cluster", kind)
-    started: AbstractContextManager[Started] = start(Wanted(config.node_count, config.processes, options))
+    started: AbstractContextManager[Started] = start(
+        Wanted(config.node_count, config.processes, options, config.first_task_creation_timeout)
+    )
     return started
+
+
+def _check_client(client: object) -> None:
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise ConfigError(f"client: {client!r} is no dask.distributed.Client. An address is given with cluster=")
+    if client.asynchronous:
+        raise ConfigError("client: it is asynchronous. Make one without asynchronous=True")
+    if client.status != "running":
+        raise ConfigError(f"client: it is {client.status}. Give one that is connected to its scheduler")
 
 
 def _cluster_kind(cluster: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -146,6 +184,8 @@ def _cluster_kind(cluster: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
         if not isinstance(kind, str):
             raise ConfigError("cluster: the mapping names no kind. Write kind: local, or the address of a scheduler")
         return kind, options
+    if re.fullmatch(r"[\w.-]+:\d+", cluster):
+        return "existing", {"address": f"tcp://{cluster}"}
     if "://" in cluster or cluster.endswith(".json"):
         return "existing", {"address": cluster}
     return cluster, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -10,6 +11,9 @@ def main() -> None:
     if sys.platform == "win32":
         sys.stderr.write("daskscore runs on Linux and macOS; on Windows, run it inside WSL.\n")
         raise SystemExit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold bytes that are no text, or signs that the terminal has no code for: no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     from daskscore.cli.root import root
 
     root(prog_name="daskscore")

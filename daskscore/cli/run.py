@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,11 +18,23 @@ Examples:
 
 What follows -- goes to the script. Keys are those of the job file; --set reaches every one of them.
 """
+SCRIPT_ARGUMENTS = "daskscore.script_arguments"
 
 
-@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("job", required=False, type=click.Path())
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+class CommandWithScript(click.Command):
+    """A command whose words after -- are the script's, whatever they look like."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGUMENTS OF THE SCRIPT]"]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        border = args.index("--") if "--" in args else len(args)
+        ctx.meta[SCRIPT_ARGUMENTS] = args[border + 1 :]
+        return super().parse_args(ctx, args[:border])
+
+
+@click.command(cls=CommandWithScript, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("jobs", metavar="[JOB]", nargs=-1, type=click.Path())
 @click.option("--entry-script", metavar="FILE", help="The scoring script, or a module of --source-directory.")
 @click.option("--source-directory", metavar="DIR", help="The script's folder (default: where it stands).")
 @click.option("--input", "inputs", metavar="PATH", multiple=True, help="A file, folder or glob; may be given again.")
@@ -37,16 +48,24 @@ What follows -- goes to the script. Keys are those of the job file; --set reache
 @click.option("--process-count-per-node", metavar="N", help="Scorer processes per node.")
 @click.option("--node-count", metavar="N", help="Nodes of the cluster.")
 @click.option("--rank-mini-batch-count", metavar="N", help="Mini-batches without input, instead of --input.")
-@click.option("--logging-level", metavar="LEVEL", help="DEBUG, INFO or WARNING.")
+@click.option("--logging-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
 @click.option("--cluster", metavar="KIND", help="local, a scheduler's address or its scheduler file.")
-@click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="Any key of the job; VALUE is YAML.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any key of the job; a [list] or {mapping} is YAML.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run that stands in --output.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --output.")
 @click.option("--accept-script-change", is_flag=True, help="With --resume: score the rest with the changed script.")
 @click.option("--quiet", is_flag=True, help="No progress, only the end.")
+@click.pass_context
 def run(
-    job: str | None,
-    arguments: tuple[str, ...],
+    context: click.Context,
+    /,
+    jobs: tuple[str, ...],
     inputs: tuple[str, ...],
     assignments: tuple[str, ...],
     resume: bool,
@@ -59,69 +78,53 @@ def run(
 
     JOB is a YAML file; flags override its keys, and without it flags are the job.
     """
-    from daskscore import api
+    from daskscore import api, config
     from daskscore.errors import DaskscoreError
 
-    # click gives a single word after -- to the first argument; a job file stands before --.
-    job, arguments = _job_and_arguments(job, arguments, sys.argv)
+    if len(jobs) > 1:
+        raise click.UsageError(_too_many(jobs, inputs))
     try:
-        settings = _settings(flags, inputs, assignments, arguments)
+        job = config.load(
+            jobs[0] if jobs else None, _settings(flags, inputs, assignments, context.meta[SCRIPT_ARGUMENTS])
+        )
         report = api.run(
-            job,
-            resume=resume,
-            overwrite=overwrite,
-            accept_script_change=accept_script_change,
-            quiet=quiet,
-            **settings,
+            job, resume=resume, overwrite=overwrite, accept_script_change=accept_script_change, quiet=quiet
         )
     except DaskscoreError as error:
         click.echo(f"daskscore: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         click.echo("daskscore: interrupted before any work started", err=True)
+        # An interrupt that has passed through an exec() of a text (a dataclass, while it is made) ends Python with the
+        # signal instead of our code, unless another one has passed since.
+        exec("")
         raise SystemExit(130) from None
     _tell(report)
     raise SystemExit(report.exit_code)
 
 
-def _job_and_arguments(
-    job: str | None, arguments: tuple[str, ...], argv: list[str]
-) -> tuple[str | None, tuple[str, ...]]:
-    """Which words are the script's: those after --."""
-    words = (job, *arguments) if job is not None else arguments
-    after = tuple(argv[argv.index("--") + 1 :]) if "--" in argv else ()
-    before = words[: len(words) - len(after)]
-    if len(before) > 1:
-        raise click.UsageError(f"one job file at a time: {before[1]} is too much. A script's arguments stand after --")
-    return (before[0] if before else None), after
+def _too_many(jobs: tuple[str, ...], inputs: tuple[str, ...]) -> str:
+    if inputs:
+        return (
+            f"{len(jobs)} words belong to no flag: {jobs[0]}, {jobs[1]}, … If a shell made them of a pattern, put it in "
+            "quotes: --input 'images/*.png'. A script's arguments stand after --"
+        )
+    return f"one job file at a time: {jobs[1]} is too much. A script's arguments stand after --"
 
 
 def _settings(
-    flags: dict[str, str | None], inputs: tuple[str, ...], assignments: tuple[str, ...], arguments: tuple[str, ...]
+    flags: dict[str, str | None], inputs: tuple[str, ...], assignments: tuple[str, ...], arguments: list[str]
 ) -> dict[str, Any]:
-    settings: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    for assignment in assignments:
-        key, value = _assignment(assignment)
-        settings[key] = value
+    """The keys that the command line sets, over those of the job file."""
+    from daskscore.job_file import parse_assignment
+
+    settings: dict[str, Any] = dict(map(parse_assignment, assignments))
+    settings |= {key: value for key, value in flags.items() if value is not None}
     if inputs:
         settings["inputs"] = list(inputs)
     if arguments:
-        settings["arguments"] = list(arguments)
+        settings["arguments"] = arguments
     return settings
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    import yaml
-
-    from daskscore.errors import ConfigError
-
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {text}: write --set key=value, like --set run_max_try=5")
-    try:
-        return key.strip().replace("-", "_"), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: the value is no YAML: {error}") from error
 
 
 def _tell(report: Report) -> None:
@@ -143,6 +146,7 @@ def _tell(report: Report) -> None:
         click.echo("What is done is committed. Run the same command with --resume to continue.")
     if report.status != "Failed":
         return
+    click.echo("What succeeded is kept: once the cause is mended, run the same command with --resume.")
     click.echo(f"{report.message}", err=True)
     if report.traceback:
         click.echo(f"\nThe first failure:\n\n{report.traceback.rstrip()}\n", err=True)

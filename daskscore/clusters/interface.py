@@ -17,6 +17,8 @@ class Wanted:
     node_count: int
     process_count_per_node: int
     options: dict[str, Any]
+    patience_seconds: float = 600
+    """How long the job waits for a first worker, and so at most for the scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +33,4 @@ class Started:
 
 
 Cluster = Callable[[Wanted], AbstractContextManager[Started]]
+"""Called before any work starts, to refuse what it can; the block is entered when there is work, and ends the cluster."""

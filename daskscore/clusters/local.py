@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import dask
@@ -31,11 +31,15 @@ SETTINGS = {
 }
 
 
-@contextmanager
-def start(wanted: Wanted) -> Iterator[Started]:
+def start(wanted: Wanted) -> AbstractContextManager[Started]:
     """Workers of our own on loopback; all of it is gone when the block ends."""
     if wanted.options:
         raise ConfigError(f"cluster: local takes no option {next(iter(wanted.options))}. Remove it")
+    return _started(wanted)
+
+
+@contextmanager
+def _started(wanted: Wanted) -> Iterator[Started]:
     scratch = tempfile.mkdtemp(prefix="daskscore-")
     try:
         with (

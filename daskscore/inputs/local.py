@@ -2,67 +2,144 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from daskscore.errors import InputError
+
+Identity = tuple[int, int]
+"""What tells a folder from all others, whichever links lead to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFiles:
-    """Files by name, folder by folder; what starts with a dot is hidden, and so is what stands below `skip`."""
+    """Files by name, folder by folder; what starts with a dot is hidden, and so is the folder `skip`."""
 
     path: str
     skip: str = ""
-    files: bool = True
+    files: bool = field(default=True, init=False)
 
     def items(self) -> Iterator[str]:
-        count = 0
-        for root in self._roots():
-            if os.path.isdir(root):
-                walk = _walk(root, self.skip, ())
-            else:
-                _check_file(root)
-                walk = iter([root])
-            for item in walk:
-                count += 1
-                yield item
-        if not count:
-            raise InputError(
-                f"input {self.path} holds no files (hidden ones do not count). Name a folder that has some, or a glob"
-            )
-
-    def _roots(self) -> list[str]:
         path = os.path.abspath(os.path.expanduser(self.path))
-        if os.path.lexists(path):
-            return [path]
-        if glob.has_magic(path):
-            return sorted(glob.glob(path, recursive=True))
-        raise InputError(f"input {self.path} does not exist ({_what_is_there(path)})")
+        found = iter(self._found(path))
+        first = next(found, None)
+        if first is None:
+            what = "matches no file" if glob.has_magic(path) and not os.path.lexists(path) else "holds no files"
+            raise InputError(f"input {path} {what} (hidden ones do not count). Check the path")
+        yield first
+        yield from found
+
+    def _found(self, path: str) -> Iterator[str]:
+        skip = frozenset(_identity(self.skip) if self.skip else ())
+        if not os.path.lexists(path):
+            if not glob.has_magic(path):
+                raise InputError(_not_there(path))
+            yield from _matches(path, skip)
+        elif not os.path.isdir(path):
+            _check_file(path)
+            yield path
+        elif skip & _identity(path):
+            raise InputError(f"input {path} is the output folder as well. Name another folder with --output")
+        else:
+            yield from _walk(path, skip)
 
 
-def _walk(folder: str, skip: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def _walk(top: str, skip: frozenset[Identity]) -> Iterator[str]:
+    """All files below a folder; a link to a folder above itself is not followed again."""
+    above: list[frozenset[Identity]] = [_identity(top)]
+    listings = [_listing(top)]
+    while listings:
+        entry = next(listings[-1], None)
+        if entry is None:
+            listings.pop()
+            above.pop()
+            continue
+        path, is_folder = entry
+        if not is_folder:
+            yield path
+            continue
+        here = _identity(path)
+        if not here & skip.union(*above):
+            above.append(here)
+            listings.append(_listing(path))
+
+
+def _listing(folder: str) -> Iterator[tuple[str, bool]]:
+    """(path, whether it is a folder) by name; pipes, sockets and devices are no data."""
+    names, folders = [], set()
     try:
-        with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    folders.add(entry.name)
+                elif not _is_file(entry):
+                    continue
+                names.append(entry.name)
     except OSError as error:
         raise InputError(f"input folder {folder} cannot be read: {error.strerror}. Check its rights") from error
-    for entry in entries:
-        if entry.is_dir():
-            here = _identity(entry.path) if entry.is_symlink() else (0, 0)
-            if entry.path == skip or (here != (0, 0) and here in above):
-                continue
-            yield from _walk(entry.path, skip, (*above, _identity(folder)) if entry.is_symlink() else above)
-        elif entry.is_file() or entry.is_symlink():
-            yield entry.path
+    names.sort()
+    return ((os.path.join(folder, name), name in folders) for name in names)
 
 
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads to itself: as an item, it says why it cannot be read
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Asks the disk about links only; of a folder's other entries, the listing itself knows."""
+    return _is_data(entry.path) if entry.is_symlink() else entry.is_file()
+
+
+def _matches(pattern: str, skip: frozenset[Identity]) -> Iterator[str]:
+    """What a glob finds: a folder stands for the files below it, but with ** each file is matched by itself."""
+    if "**" in pattern.split(os.sep):
+        parts = pattern.split(os.sep)
+        fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+        top = os.sep.join(parts[:fixed]) or os.sep
+        start = len(os.path.join(top, ""))
+        for path in _walk(top, skip) if os.path.isdir(top) else ():
+            if _fits(path[start:].split(os.sep), parts[fixed:]):
+                yield path
+        return
+    for path in sorted(glob.glob(pattern)):
+        if not os.path.isdir(path):
+            if _is_data(path):
+                yield path
+        elif not skip & _identity(path):
+            yield from _walk(path, skip)
+
+
+def _fits(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return (bool(parts) and len(pattern) == 1) or any(_fits(parts[n:], pattern[1:]) for n in range(len(parts)))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _is_data(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True  # it is named by what it cannot do, like any item
+
+
+def _identity(path: str) -> frozenset[Identity]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return frozenset()
+    return frozenset([(found.st_dev, found.st_ino)])
 
 
 def _check_file(path: str) -> None:
@@ -70,15 +147,21 @@ def _check_file(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise InputError(f"input {path} cannot be read: {error.strerror}. Check the path") from error
+        target = f" (it is a link to {os.readlink(path)})" if os.path.islink(path) else ""
+        raise InputError(f"input {path} cannot be read: {error.strerror}{target}. Check the path") from error
     if not stat.S_ISREG(mode):
         raise InputError(f"input {path} is neither a file nor a folder. Name a file, a folder or a glob")
     if not os.access(path, os.R_OK):
         raise InputError(f"input {path} cannot be read: Permission denied. Check its rights")
 
 
-def _what_is_there(path: str) -> str:
-    folder = os.path.dirname(path)
+def _not_there(path: str) -> str:
+    folder, name = os.path.split(path)
     while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return f"the nearest folder that does is {folder}; relative paths start at the job file, or here: {os.getcwd()}"
+        folder, name = os.path.split(folder)
+    try:
+        nearest = difflib.get_close_matches(name, os.listdir(folder), n=1)
+    except OSError:
+        nearest = []
+    hint = f"Did you mean {nearest[0]}?" if nearest else "Check the path"
+    return f"input {path} does not exist: there is no {name} in {folder}. {hint}"

@@ -1,0 +1,229 @@
+"""The keys of a job, with their defaults and rules."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+
+from daskscore.config.paths import absolute, current_folder, with_script
+from daskscore.config.values import (
+    AtLeastOne,
+    Bytes,
+    FolderPath,
+    Percent,
+    Seconds,
+    Threshold,
+    Wanted,
+    YesNo,
+    check_path,
+    not_usable,
+    read_inputs,
+    read_texts,
+    read_words,
+)
+
+DEFAULT_FILE_NAME = "parallel_run_step.txt"
+LONGEST_FILE_NAME = 200
+"""A file name may have 255 bytes; the sink needs some for the name under which it writes."""
+RESERVED_ARGUMENTS = (
+    "mini_batch_size",
+    "error_threshold",
+    "allowed_failed_count",
+    "allowed_failed_percent",
+    "output",
+    "output_action",
+    "logging_level",
+    "process_count_per_node",
+    "run_invocation_timeout",
+    "run_max_try",
+    "append_row_file_name",
+    "partition_keys",
+)
+
+
+class JobConfig(BaseModel):
+    """One job. Names and defaults are those of ParallelRunConfig."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry_script: Annotated[
+        str, BeforeValidator(check_path), Wanted("the path of a Python file, or a module like package.module")
+    ]
+    """The scoring script: a file of source_directory, or a module in it like `package.module`."""
+    source_directory: FolderPath
+    """The script's folder: on its `sys.path`, and its working directory."""
+    inputs: Annotated[
+        list[str | dict[str, Any]], BeforeValidator(read_inputs), Wanted("a file, a folder, a glob, or a list of these")
+    ] = []
+    """Files, folders and globs; each is cut into mini-batches by itself, in this order."""
+    output: FolderPath
+    """The folder for the rows, the report and the logs."""
+    arguments: Annotated[
+        list[str], BeforeValidator(read_words), Wanted("a list of words, or a text that a shell would split into them")
+    ] = []
+    """What the script finds in `sys.argv` after the system's own arguments."""
+    mini_batch_size: AtLeastOne = 10
+    """How many files one call of run() is given."""
+    rank_mini_batch_count: AtLeastOne | None = None
+    """Instead of inputs: this many mini-batches that have a number and no items."""
+    side_inputs: Annotated[
+        dict[str, Annotated[Path, BeforeValidator(check_path)]],
+        Wanted("names with paths, like {model: models/best.bin}"),
+    ] = {}
+    """Files and folders that every scorer needs; `${{side_inputs.name}}` in an argument becomes the path."""
+    error_threshold: Threshold = -1
+    """More failed items than this end the job; -1: any number may fail."""
+    mini_batch_error_threshold: Threshold = -1
+    """More failed mini-batches than this end the job; -1: any number may fail."""
+    allowed_failed_count: Threshold | None = None
+    """More mini-batches than this failing at the same time, between tries, end the job."""
+    allowed_failed_percent: Percent | None = None
+    """A larger share of failed mini-batches ends the job, once all have been handed out."""
+    output_action: Literal["append_row", "summary_only"] = "append_row"
+    """append_row: one file with the rows of all mini-batches; summary_only: rows are only counted."""
+    append_row_file_name: Annotated[str, Wanted("a file name")] = DEFAULT_FILE_NAME
+    append_row_format: Literal["text", "jsonl"] = "text"
+    append_row_separator: Annotated[str, Wanted("one character, like ','")] = " "
+    """Between the columns of a DataFrame."""
+    append_row_header: YesNo = False
+    """One line with a DataFrame's column names at the top."""
+    append_row_index: YesNo = False
+    """A DataFrame's index as the first column."""
+    logging_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    run_invocation_timeout: Seconds = 60
+    """Seconds that one call of run() may take."""
+    init_timeout: Seconds | None = None
+    """Seconds that importing the script and init() may take; 3 × run_invocation_timeout + 30 where not given."""
+    run_max_try: AtLeastOne = 3
+    """How often a mini-batch is tried before its items count as failed."""
+    task_overhead_timeout: Seconds = 600
+    """Seconds without a sign of life outside run() after which a scorer is replaced."""
+    first_task_creation_timeout: Seconds = 600
+    """Seconds to wait for a Dask worker."""
+    progress_update_timeout: Seconds | None = None
+    """Seconds without any progress after which the job ends; longer than all other deadlines where not given."""
+    memory_limit_per_process: Bytes | None = None
+    """A scorer that holds more is ended, and its mini-batch fails with kind `memory`."""
+    process_count_per_node: AtLeastOne | None = None
+    """Scorer processes per node; as many as the machine has processors where not given."""
+    node_count: AtLeastOne = 1
+    environment_variables: Annotated[
+        dict[str, str], BeforeValidator(read_texts), Wanted("names with values, like {OMP_NUM_THREADS: 1}")
+    ] = {}
+    cluster: Annotated[
+        str | dict[str, Any],
+        Wanted("local, the address of a Dask scheduler, its scheduler file, or a mapping with a kind"),
+    ] = "local"
+    """`local`, the address of a Dask scheduler, its scheduler file, or `package.module:function`."""
+    bundle_size: Annotated[AtLeastOne | Literal["auto"], Wanted("a whole number, at least 1, or auto")] = "auto"
+    """Mini-batches per Dask task; measured where not given."""
+    preflight: YesNo = True
+    """Import the script here before anything else is started."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_here(cls, settings: object) -> object:
+        """A JobConfig that is made by hand has relative paths too."""
+        if not isinstance(settings, Mapping):
+            return settings
+        settings = absolute(settings, current_folder())
+        return settings if settings.get("source_directory") else with_script(settings, current_folder())
+
+    @field_validator("output_action", "append_row_format", "bundle_size", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("logging_level", mode="before")
+    @classmethod
+    def _upper_case(cls, value: object) -> object:
+        return value.strip().upper() if isinstance(value, str) else value
+
+    @field_validator("entry_script")
+    @classmethod
+    def _no_job_file(cls, value: str) -> str:
+        if value.lower().endswith((".yml", ".yaml", ".json")):
+            raise ValueError(f"{value} is no Python file. A job file is named without a flag: daskscore run {value}")
+        return value
+
+    @field_validator("mini_batch_size", mode="before")
+    @classmethod
+    def _files_are_counted(cls, value: object) -> object:
+        if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*[kmg]i?b?\s*", value, re.IGNORECASE):
+            raise ValueError(f"{value!r} is a size, and files are counted. Write a number of files, like 10")
+        return value
+
+    @field_validator("append_row_file_name")
+    @classmethod
+    def _unix_file_name(cls, value: str) -> str:
+        if not value or value in (".", "..") or re.search(r'[~"#%&*:<>?/\\{|}\0]', value):
+            raise ValueError(
+                f"{value!r} is no file name. Parameter append_row_file_name must be a valid UNIX file name: "
+                'one without / and ~ " # % & * : < > ? \\ { | }'
+            )
+        if value in ("report.json", "failed_items.jsonl", "logs", ".daskscore"):
+            raise ValueError(f"{value} is a name that the run itself needs. Choose another")
+        if len(os.fsencode(value)) > LONGEST_FILE_NAME:
+            raise ValueError(f"a name of {len(os.fsencode(value))} bytes is too long. Choose a shorter one")
+        return value
+
+    @field_validator("append_row_separator")
+    @classmethod
+    def _separates(cls, value: str) -> str:
+        value = "\t" if value == r"\t" else value
+        if len(value) != 1 or value in '\r\n"\0':
+            raise not_usable()
+        return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _not_reserved(cls, value: list[str]) -> list[str]:
+        for word in value:
+            name = word[2:].split("=")[0]
+            if word.startswith("--") and name in RESERVED_ARGUMENTS:
+                raise ValueError(
+                    f"'{word}' is a reserved argument in ParallelRunStep, please use another argument name instead. "
+                    f"The script gets --{name} from the job's own key {name}"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _something_to_score(self) -> Self:
+        if not self.inputs and self.rank_mini_batch_count is None:
+            raise ValueError(
+                "inputs: is missing. Name files, folders or globs, like inputs: images/ (--input images/), "
+                "or give rank_mini_batch_count"
+            )
+        if self.inputs and self.rank_mini_batch_count is not None:
+            raise ValueError("rank_mini_batch_count: is for jobs without inputs. Remove one of the two")
+        return self
+
+    @property
+    def init_seconds(self) -> float:
+        return self.init_timeout or 3 * self.run_invocation_timeout + 30
+
+    @property
+    def progress_seconds(self) -> float:
+        slowest = self.init_seconds + self.run_invocation_timeout + self.task_overhead_timeout
+        return self.progress_update_timeout or slowest + 60
+
+    @property
+    def processes(self) -> int:
+        if self.process_count_per_node:
+            return self.process_count_per_node
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def script_files(self) -> list[Path]:
+        """Where the entry script may stand: a file, or the one that a dotted module is made of."""
+        module = self.source_directory.joinpath(*self.entry_script.split("."))
+        return [
+            self.source_directory / self.entry_script,
+            module.with_name(module.name + ".py"),
+            module / "__init__.py",
+        ]

@@ -1,0 +1,124 @@
+"""What values a key may have, and the words for what it may not."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+MOST_SECONDS = 259_200
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a value must be, in the words of the error that another value gets."""
+
+    text: str
+
+
+def parse_bytes(value: object) -> int:
+    """A number of bytes, or a text like 512MB; units are binary."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", str(value).strip(), re.IGNORECASE)
+    if match is None or isinstance(value, bool):
+        raise not_usable()
+    number = float(match[1]) if "." in match[1] else int(match[1])
+    return int(number * UNITS[match[2].lower()])
+
+
+def check_number(value: object) -> object:
+    """Python counts True as 1; here it is a mistake, and so is a number that is none."""
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        raise not_usable()
+    return value
+
+
+def check_path(value: object) -> object:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise not_usable()
+    if "://" in value:
+        raise ValueError(f"{value} is an address. Write a path of this machine")
+    return value
+
+
+def _one_or_many(value: object) -> object:
+    if isinstance(value, (str, os.PathLike, Mapping)):
+        return [value]
+    if isinstance(value, AbstractSet):
+        raise ValueError("a set has no order, and the output has that of the inputs. Give a list")
+    return list(value) if isinstance(value, Iterable) else value
+
+
+def read_inputs(value: object) -> object:
+    entries = _one_or_many(value)
+    for entry in entries if isinstance(entries, list) else ():
+        path = entry.get("path", "a path is up to its kind") if isinstance(entry, Mapping) else entry
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise ValueError(
+                f"{shown(entry)} names no path. Write a file, a folder or a glob, in quotes if it is a number"
+            )
+    return entries
+
+
+def read_words(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"{shown(value)} cannot be split into words: {error}. Write a list of words") from None
+    if not isinstance(value, (list, tuple)):
+        raise not_usable()
+    for word in value:
+        if word is None or isinstance(word, (list, tuple, Mapping)):
+            raise ValueError(f"{shown(word)} is no word. Write a list of words, like [--threshold, 0.5]")
+    return [str(word) for word in value]
+
+
+def read_texts(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise not_usable()
+    for name, text in value.items():
+        if not name or re.search("[=\0]", str(name)):
+            raise ValueError(f"{shown(name)} is no name of a variable. Write one that is not empty and has no =")
+        if text is None:
+            raise ValueError(f"{name} has no value. Write '' for a variable that is empty")
+        if isinstance(text, (list, tuple, Mapping)) or "\0" in str(text):
+            raise ValueError(f"{name} is {shown(text)}, which is no text. Put it in quotes")
+    return {str(name): str(text).lower() if isinstance(text, bool) else str(text) for name, text in value.items()}
+
+
+def not_usable() -> PydanticCustomError:
+    """The error is told in the words of the key's own `Wanted`."""
+    return PydanticCustomError("not_usable", "is not usable")
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+YesNo = Annotated[bool, Wanted("true or false")]
+AtLeastOne = Annotated[int, BeforeValidator(check_number), Field(ge=1), Wanted("a whole number, at least 1")]
+Threshold = Annotated[int, BeforeValidator(check_number), Field(ge=-1), Wanted("a whole number, or -1 for any number")]
+Percent = Annotated[float, BeforeValidator(check_number), Field(ge=0, le=100), Wanted("a number from 0 to 100")]
+Seconds = Annotated[
+    float,
+    BeforeValidator(check_number),
+    Field(gt=0, le=MOST_SECONDS),
+    Wanted(f"a number of seconds, more than 0 and at most {MOST_SECONDS} (three days)"),
+]
+Bytes = Annotated[
+    int, BeforeValidator(parse_bytes), Field(gt=0), Wanted("a number of bytes, or one with KB, MB or GB, like 512MB")
+]
+FolderPath = Annotated[Path, BeforeValidator(check_path), Wanted("the path of a folder")]
