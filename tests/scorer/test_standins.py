@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support import Finished, Workbench
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One run of a script that uses Azure's helpers in every way it may."""
+    bench = Workbench(tmp_path_factory.mktemp("standins"))
+    (bench.folder / "local-model").mkdir()
+    bench.script(
+        """
+        import azureml.core, mltable
+        from azureml.core import Dataset, Run, Workspace
+        from azureml.core.model import Model
+        from azureml.core.run import Run as SameRun
+        from azureml_user.parallel_run import EntryScript
+
+        def message(call):
+            try:
+                return repr(call())
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+
+        def missing():
+            from azureml.core import Environment
+
+        def init():
+            EntryScript().logger.info("an info line")
+            EntryScript().logger.debug("a debug line")
+
+        def run(mini_batch):
+            entry, run = EntryScript(), Run.get_context()
+            run.log("items", len(mini_batch))
+            run.parent.log_list("list", [1, 2])
+            run.log_row("row", a=1)
+            run.log_table("table", {"x": [1]})
+            return [
+                entry is EntryScript(), run is SameRun.get_context(), entry.agent_name, entry.log_dir, entry.output_dir,
+                message(lambda: Model.get_model_path("local-model")), message(lambda: Model.get_model_path("gone")),
+                message(lambda: Dataset.get_by_name), message(lambda: run.upload_file), message(missing),
+                message(lambda: mltable.load("x")), message(lambda: run.experiment.workspace),
+            ]
+        """
+    )
+    bench.inputs("a")
+    done = bench.run("--process-count-per-node", "1")
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_the_entry_script_helper_is_one_object(used: Finished) -> None:
+    """CONTRACT 1.12."""
+    assert used.rows[:2] == ["True", "True"]
+
+
+def test_the_entry_script_helper_knows_its_process_and_folders(used: Finished) -> None:
+    assert used.rows[2] == "process000"
+    assert used.rows[3] == str(used.output / "logs/user/entry_script_log/0")
+    assert used.rows[4] == str(used.output)
+
+
+def test_the_helpers_logger_writes_its_own_file_at_the_level_of_the_job(used: Finished) -> None:
+    (line,) = (used.output / "logs/user/entry_script_log/0/process000.log.txt").read_text().splitlines()
+    assert line.endswith("|an info line")
+
+
+def test_a_model_beside_the_script_is_found(used: Finished) -> None:
+    assert used.rows[5].endswith("/local-model'")
+
+
+def test_an_unknown_model_names_where_it_was_looked_for_and_how_to_register_it(used: Finished) -> None:
+    assert "/gone" in used.rows[6]
+    assert "daskscore model create --name gone" in used.rows[6]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (7, ("Dataset.get_by_name", "side_inputs")),
+        (8, ("Run.upload_file", "AZUREML_BI_OUTPUT_PATH")),
+        (9, ("azureml.core.Environment", "Install the real package")),
+        (10, ("mltable.load", "inputs")),
+        (11, ("workspace", "Model.get_model_path")),
+    ],
+)
+def test_what_is_not_supported_says_so_by_name_with_what_to_use(used: Finished, row: int, words: tuple[str]) -> None:
+    assert all(word in used.rows[row] for word in words), used.rows[row]
+
+
+def test_metrics_are_kept_with_their_mini_batch(used: Finished) -> None:
+    lines = (used.output / "logs/user/metrics/0/process000.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[0] == '{"name": "items", "value": 1, "kind": "value", "mini_batch": 0, "process": "process000"}'
+
+
+def test_a_real_module_is_never_shadowed(bench: Workbench) -> None:
+    package = bench.folder / "azureml_user"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parallel_run.py").write_text("EntryScript = 'the real one'\n")
+    bench.script("from azureml_user.parallel_run import EntryScript\ndef run(mini_batch):\n    return [EntryScript]\n")
+    bench.inputs("a")
+    assert bench.run().rows == ["the real one"]
