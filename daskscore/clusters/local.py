@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import dask
 from distributed import Client, LocalCluster, Nanny
 
 from daskscore.clusters.interface import Started, Wanted
-from daskscore.errors import ConfigError
+from daskscore.errors import ConfigError, RunError
+from daskscore.worker.nursery import Nursery, passing_folder
 
 SETTINGS = {
     # Which mini-batch is to blame is the ledger's decision: Dask must not rerun bundles on its own.
@@ -40,27 +40,34 @@ def start(wanted: Wanted) -> AbstractContextManager[Started]:
 
 @contextmanager
 def _started(wanted: Wanted) -> Iterator[Started]:
-    scratch = tempfile.mkdtemp(prefix="daskscore-")
+    scratch = passing_folder()
+    keeper = Nursery(environment=os.environ, remove_at_end=[(scratch, 0)])
     try:
-        with (
-            dask.config.set({**SETTINGS, "temporary-directory": scratch}),
-            LocalCluster(
-                n_workers=wanted.node_count,
-                threads_per_worker=wanted.process_count_per_node,
-                worker_class=LoneNanny,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
-                local_directory=scratch,
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
+        os.mkdir(scratch, 0o700)
+        with dask.config.set({**SETTINGS, "temporary-directory": scratch}), ExitStack() as stack:
+            try:
+                cluster = stack.enter_context(_cluster(wanted, scratch))
+                client = stack.enter_context(Client(cluster, set_as_default=False))
+            except (OSError, RuntimeError) as error:
+                raise RunError(f"the Dask workers of this machine could not be started: {error}") from error
             yield Started(client, own=True, scratch=scratch)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        keeper.close()
+
+
+def _cluster(wanted: Wanted, scratch: str) -> LocalCluster:
+    return LocalCluster(
+        n_workers=wanted.node_count,
+        threads_per_worker=wanted.process_count_per_node,
+        worker_class=LoneNanny,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        local_directory=scratch,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    )
 
 
 class LoneNanny(Nanny):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from daskscore.core.layout import stderr_log
 from daskscore.core.model import InitFailure
 from daskscore.core.protocol import Head
 from daskscore.errors import ScriptError
-from daskscore.worker.nursery import Nursery
+from daskscore.worker.nursery import Nursery, passing_folder
 from daskscore.worker.supervisor import Desk, Limits, Supervisor
 
 LAST_WORDS_BYTES = 4000
@@ -22,22 +21,23 @@ def preflight(
     settings: Head, environment: Mapping[str, str], limits: Limits, *, stopping: Callable[[], bool] = lambda: False
 ) -> None:
     """Raise ScriptError, with the user's own traceback, if the script does not load."""
-    with tempfile.TemporaryDirectory(prefix="daskscore-") as folder:
-        nursery = Nursery(environment={**os.environ, **environment}, remove_at_end=[(folder, os.getpid())])
-        try:
-            desk = Desk(
-                node="preflight",
-                settings={**settings, "only_load": True},
-                output=Path(folder),
-                parts=Path(folder),
-                limits=limits,
-                token="preflight",
-            )
-            failure = Supervisor(desk, lambda: nursery, stopping).preflight()
-        finally:
-            nursery.close()
+    folder = Path(passing_folder())
+    nursery = Nursery(environment={**os.environ, **environment}, remove_at_end=[(str(folder), 0)])
+    try:
+        folder.mkdir(0o700)
+        desk = Desk(
+            node="preflight",
+            settings={**settings, "only_load": True},
+            output=folder,
+            parts=folder,
+            limits=limits,
+            token="preflight",
+        )
+        failure = Supervisor(desk, lambda: nursery, stopping).preflight()
         if failure is not None:
-            raise ScriptError(_words(failure, Path(folder)))
+            raise ScriptError(_words(failure, folder))
+    finally:
+        nursery.close()
 
 
 def _words(failure: InitFailure, folder: Path) -> str:

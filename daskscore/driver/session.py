@@ -61,6 +61,7 @@ class Session:
         """Score what the journal does not have, assemble, report."""
         before = self._account()
         if before.status is Status.COMPLETED:
+            results.remove_parts(self.layout)  # The driver was killed after its last word, or a resume has made them.
             return self._report(before, Verdict(Status.COMPLETED), seconds=before.seconds)
         began = time.monotonic()
         journal = Journal(self.layout.journal)
@@ -100,7 +101,8 @@ class Session:
                     workers.farewell()
                 return verdict
         except RunError as error:
-            return Verdict(Status.FAILED, str(error))
+            # Who interrupts a run may have ended workers of ours that were just about to start.
+            return Verdict(Status.CANCELED if self.interruption() else Status.FAILED, str(error))
 
     def _assignment(self, place: Place, run_id: str) -> Assignment:
         token = secrets.token_hex(16)

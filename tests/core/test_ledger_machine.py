@@ -276,5 +276,5 @@ def _runs(told: list[tuple[int, Fate]]) -> list[list[int]]:
     return runs
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 test_the_ledger_beside_its_model = LedgerMachine.TestCase
