@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskscore import plugins
-from daskscore.config import JobConfig, load
+from daskscore import jobfiles, plugins
+from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
 from daskscore.core.report import Report
 from daskscore.driver import identity, scorers
@@ -51,7 +51,37 @@ def run(
     A job that fails returns a report whose `status` is `Failed`; what can be known to be wrong before any work starts
     raises a UsageError. With `client`, the job runs on that client's cluster and leaves it as it was.
     """
-    config = load(job, settings)
+    found = jobfiles.steps(job, settings)
+    if len(found) > 1:
+        names = ", ".join(step.name for step in found)
+        raise ConfigError(
+            f"{job} holds {len(found)} jobs ({names}). Run it with `daskscore run`, which does one after another"
+        )
+    return run_step(
+        found[0],
+        client=client,
+        resume=resume,
+        overwrite=overwrite,
+        accept_script_change=accept_script_change,
+        quiet=quiet,
+        interruption=interruption,
+    )
+
+
+def run_step(
+    step: jobfiles.Step,
+    *,
+    client: Client | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    accept_script_change: bool = False,
+    quiet: bool = True,
+    interruption: Interruption | None = None,
+) -> Report:
+    """Run one job of a file; its notes are the caller's to show."""
+    config = step.config
+    for folder in step.folders:
+        folder.mkdir(parents=True, exist_ok=True)
     interruption = interruption or Interruption()
     layout = Layout(Path(os.path.abspath(config.output)))
     with (
@@ -79,7 +109,8 @@ def _check(config: JobConfig, layout: Layout, interruption: Interruption) -> Non
             while check is not None and not interruption():
                 wait([check], timeout=LOOK_SECONDS)
                 if check.done():
-                    return check.result()
+                    check.result()
+                    break
         finally:
             over.set()  # an interrupt, or a mistake in the inputs, does not wait for an import of minutes
 
@@ -191,4 +222,4 @@ def _cluster_kind(cluster: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return cluster, {}
 
 
-__all__ = ["run"]
+__all__ = ["run", "run_step"]

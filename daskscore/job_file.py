@@ -61,7 +61,9 @@ def parse(text: str, what: str) -> Any:
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Key and value of `--set key=value`: lists and mappings are YAML, all else is the text itself."""
     key, equals, value = text.partition("=")
-    key = key.strip().replace("-", "_")
+    key = key.strip()
+    if "." not in key:  # with dots it is a name inside the file, which stays as it is
+        key = key.replace("-", "_")
     if not equals or not key:
         raise ConfigError(
             f"--set {text}: there is no {'key' if equals else '='} in it. Write it like --set run_max_try=5"

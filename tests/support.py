@@ -79,8 +79,15 @@ class Workbench:
 
     def run(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Finished:
         """Run it to its end; a run that hangs fails the test."""
+        return self._finish(self.command(*arguments), environment)
+
+    def daskscore(self, *words: str | Path) -> Finished:
+        """`daskscore` with just these words."""
+        return self._finish([sys.executable, "-m", "daskscore", *map(str, words)], None)
+
+    def _finish(self, command: list[str], environment: Mapping[str, str] | None) -> Finished:
         done = subprocess.run(
-            self.command(*arguments),
+            command,
             cwd=self.folder,
             env={**os.environ, **(environment or {})},
             capture_output=True,

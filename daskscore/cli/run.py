@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from daskscore.core.report import Report
+    from daskscore.jobfiles import Step
 
 EPILOG = """\b
 Examples:
@@ -60,6 +61,7 @@ class CommandWithScript(click.Command):
 @click.option("--resume", is_flag=True, help="Continue the run that stands in --output.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --output.")
 @click.option("--accept-script-change", is_flag=True, help="With --resume: score the rest with the changed script.")
+@click.option("--strict", is_flag=True, help="Refuse keys of the job file that mean nothing here.")
 @click.option("--quiet", is_flag=True, help="No progress, only the end.")
 @click.pass_context
 def run(
@@ -71,6 +73,7 @@ def run(
     resume: bool,
     overwrite: bool,
     accept_script_change: bool,
+    strict: bool,
     quiet: bool,
     **flags: str | None,
 ) -> None:
@@ -78,18 +81,25 @@ def run(
 
     JOB is a YAML file; flags override its keys, and without it flags are the job.
     """
-    from daskscore import api, config
+    from daskscore import jobfiles
     from daskscore.errors import DaskscoreError
 
     if len(jobs) > 1:
         raise click.UsageError(_too_many(jobs, inputs))
+    reports: list[Report] = []
     try:
-        job = config.load(
-            jobs[0] if jobs else None, _settings(flags, inputs, assignments, context.meta[SCRIPT_ARGUMENTS])
-        )
-        report = api.run(
-            job, resume=resume, overwrite=overwrite, accept_script_change=accept_script_change, quiet=quiet
-        )
+        settings = _settings(flags, inputs, assignments, context.meta[SCRIPT_ARGUMENTS])
+        steps = jobfiles.steps(jobs[0] if jobs else None, settings, strict=strict)
+        how: dict[str, Any] = {
+            "resume": resume,
+            "overwrite": overwrite,
+            "accept_script_change": accept_script_change,
+            "quiet": quiet,
+        }
+        for step in steps:
+            reports.append(_run_step(step, how, alone=len(steps) == 1))
+            if reports[-1].status != "Completed":
+                break
     except DaskscoreError as error:
         click.echo(f"daskscore: {error}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -99,8 +109,19 @@ def run(
         # signal instead of our code, unless another one has passed since.
         exec("")
         raise SystemExit(130) from None
+    raise SystemExit(reports[-1].exit_code)
+
+
+def _run_step(step: Step, how: dict[str, Any], *, alone: bool) -> Report:
+    from daskscore import api
+
+    for note in step.notes:
+        click.echo(note, err=True)
+    if not alone:
+        click.echo(f"== {step.name}")
+    report = api.run_step(step, **how)
     _tell(report)
-    raise SystemExit(report.exit_code)
+    return report
 
 
 def _too_many(jobs: tuple[str, ...], inputs: tuple[str, ...]) -> str:

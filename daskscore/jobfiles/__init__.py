@@ -7,6 +7,7 @@ the YAML and JSON files that are named, and nothing else.
 from __future__ import annotations
 
 from daskscore.jobfiles.interface import Environment, Form, Ignored, Model, Translated, in_one_warning
+from daskscore.jobfiles.steps import Step, steps
 from daskscore.jobfiles.translation import translate
 
-__all__ = ["Environment", "Form", "Ignored", "Model", "Translated", "in_one_warning", "translate"]
+__all__ = ["Environment", "Form", "Ignored", "Model", "Step", "Translated", "in_one_warning", "steps", "translate"]

@@ -42,7 +42,7 @@ def translate(
     given = Bindings(bindings, here)
     data = tuple(located(str(entry), here) for entry in inputs)
     document = replace(document, values=_changed(document, given.changes))
-    if _is_ours(document):
+    if is_ours(document):
         given.check([])
         return [_ours(document, output, data)]
     return _foreign(document, _output(output, here), given, data)
@@ -68,7 +68,7 @@ def _foreign(document: Section, output: Path, bindings: Bindings, inputs: tuple[
     _refuse(document, kind)
 
 
-def _is_ours(document: Section) -> bool:
+def is_ours(document: Section) -> bool:
     """A file of daskscore has keys of JobConfig, and nothing that tells another form."""
     return not any(document.has(key) for key in ("type", "$schema", "jobs", "pipeline", prs.ROOT, *DEPLOYMENT_KEYS))
 
