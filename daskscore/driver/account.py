@@ -17,6 +17,11 @@ from daskscore.core.model import Failure, Kind, Segment, Status
 from daskscore.core.thresholds import Tally
 from daskscore.driver import journal
 
+SEGMENT = 5
+"""Numbers that are kept of a segment."""
+
+ROWS_AT_HAND = 4096
+
 RECORDS_AT_HAND = 32
 """Of the journal, while failed items are named: neighbours in the plan mostly stand in the same few records."""
 
@@ -39,28 +44,27 @@ class Account:
     """Of the sessions before the present one."""
     _parts: dict[str, int] = field(default_factory=dict)
     _segments: array[int] = field(default_factory=lambda: array("q"))
-    _given_up: dict[int, int] = field(default_factory=dict)
-    _item_failures: list[tuple[int, int]] = field(default_factory=list)
+    _given_up: array[int] = field(default_factory=lambda: array("q"))
+    """Index and place in the journal, one after the other."""
+    _item_failures: array[int] = field(default_factory=lambda: array("q"))
 
     def settled(self) -> list[tuple[int, int]]:
         """(first, count) of what needs no further attempt, in plan order, neighbours joined."""
-        table = self._table()
-        spans = sorted(
-            [*zip(table[:, 0].tolist(), table[:, 1].tolist(), strict=True), *((i, 1) for i in self._given_up)]
-        )
-        joined: list[tuple[int, int]] = []
-        for first, count in spans:
-            if joined and sum(joined[-1]) == first:
-                joined[-1] = (joined[-1][0], joined[-1][1] + count)
-            else:
-                joined.append((first, count))
-        return joined
+        given_up = _by_index(self._given_up, width=2)
+        given_up[:, 1] = 1
+        spans = np.concatenate([_by_index(self._segments, width=SEGMENT)[:, :2], given_up])
+        spans = spans[np.argsort(spans[:, 0], kind="stable")]
+        stops = spans.sum(axis=1)
+        begins = np.append(True, spans[1:, 0] != stops[:-1])[: len(spans)]
+        ends = np.append(begins[1:], True)[: len(spans)]
+        firsts = spans[begins, 0]
+        return list(zip(firsts.tolist(), (stops[ends] - firsts).tolist(), strict=True))
 
     def pieces(self) -> Iterator[tuple[str, int, int]]:
         """(part, offset, length) of all rows, in plan order, neighbours joined."""
         names = list(self._parts)
         part, offset, length = -1, 0, 0
-        for _, _, next_part, next_offset, next_length in self._table().tolist():
+        for _, _, next_part, next_offset, next_length in _rows(_by_index(self._segments, width=SEGMENT)):
             if next_part == part and next_offset == offset + length:
                 length += next_length
                 continue
@@ -73,7 +77,7 @@ class Account:
     def failed_items(self, items_in: Callable[[int], list[str]]) -> Iterator[dict[str, Any]]:
         """The lines of failed_items.jsonl, in plan order."""
         failures_at = lru_cache(maxsize=RECORDS_AT_HAND)(partial(_failures_at, self.path))
-        for index, place in sorted([*self._item_failures, *self._given_up.items()]):
+        for index, place in _rows(_by_index(self._item_failures + self._given_up, width=2)):
             failures = failures_at(place)[index]
             for item in failures.items:
                 yield _line(item["item"], index, 1, item)
@@ -83,13 +87,9 @@ class Account:
 
     def forget_failures(self, count_items: Callable[[int], int]) -> None:
         """A failed run that is resumed gives what it gave up a new chance."""
-        items = sum(count_items(index) for index in self._given_up)
-        self.tally = self.tally.with_given_up(-items, -len(self._given_up))
-        self._given_up.clear()
-
-    def _table(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-        table = np.array(self._segments, dtype=np.int64).reshape(-1, 5)
-        return table[np.argsort(table[:, 0], kind="stable")]
+        indices = self._given_up[::2]
+        self.tally = self.tally.with_given_up(-sum(map(count_items, indices)), -len(indices))
+        self._given_up = array("q")
 
     def _add(
         self, place: int, record: journal.Record, count_items: Callable[[int], int], sizes: dict[str, int] | None
@@ -104,10 +104,11 @@ class Account:
             self._segments.extend((segment.first, segment.size, part, segment.offset, segment.length))
             self._count(segment)
         short = {item["index"] for item in record["item_failures"]} - missing
-        self._item_failures += [(index, place) for index in short]
+        for index in sorted(short):
+            self._item_failures.extend((index, place))
         for given_up in record["given_up"]:
             index = given_up["failure"]["index"]
-            self._given_up[index] = place
+            self._given_up.extend((index, place))
             self.tally = self.tally.with_given_up(count_items(index))
         self.attempts += record["attempts"]
         self.lost_attempts += record["lost_attempts"]
@@ -118,6 +119,21 @@ class Account:
         self.rows += segment.rows
         if segment.header is not None:
             self.headers.append((segment.first, segment.header))
+
+
+Table = np.ndarray[tuple[int, int], np.dtype[np.int64]]
+
+
+def _by_index(values: array[int], *, width: int) -> Table:
+    """Rows of `width` numbers, in the order of the first."""
+    table = np.array(values, dtype=np.int64).reshape(-1, width)
+    return table[np.argsort(table[:, 0], kind="stable")]
+
+
+def _rows(table: Table) -> Iterator[list[int]]:
+    """Row by row, without a Python object for each number of the table at the same time."""
+    for start in range(0, len(table), ROWS_AT_HAND):
+        yield from table[start : start + ROWS_AT_HAND].tolist()
 
 
 def load(path: Path, *, parts: Path, items: int, mini_batches: int, count_items: Callable[[int], int]) -> Account:

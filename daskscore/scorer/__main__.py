@@ -19,6 +19,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import fcntl
 import io
@@ -30,7 +31,7 @@ import sys
 import time
 from collections.abc import Iterator
 from types import GeneratorType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from daskscore.core.model import Kind
 from daskscore.core.protocol import Frames, Head, Mark, send
@@ -281,8 +282,20 @@ def _redirect(settings: Head) -> None:
 def _stream(fd: int, errors: str) -> io.TextIOWrapper:
     """Nothing waits in a buffer, where a crash would lose it."""
     codecs.register_error("daskscore", _any_text)
-    raw = io.FileIO(fd, "w", closefd=False)
+    raw = _LogFile(fd, "w", closefd=False)
     return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
+
+
+class _LogFile(io.FileIO):
+    """On a full disk a print is lost; it is no failure of the script, and the next row ends the run with the cause."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return memoryview(data).nbytes
 
 
 def _any_text(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -136,6 +136,11 @@ class Supervisor:
             scorer = _Scorer(self.desk, self._nursery())
         except NurseryGone:
             return InitFailure(Kind.LOST, "the nursery of the scorer processes was killed", "")
+        except OSError as error:
+            raise RunError(
+                f"{error.strerror}: {error.filename or 'a scorer'} cannot be made. What is committed is kept: once the "
+                "cause is mended, run the same command with --resume"
+            ) from error
         limit = self.desk.limits.init_seconds
         deadline = time.monotonic() + limit
         wanted = "loaded" if self.desk.settings["only_load"] else "ready"

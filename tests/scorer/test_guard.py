@@ -191,7 +191,7 @@ def test_a_chain_of_orphans_is_killed_to_its_last_link(room: Room) -> None:
     before = room.living()
     scorer = room.ready(CHAIN)
     wait_until((room.folder / room.mark).exists, "the last link of the chain")
-    assert len(room.living()) == len(before) + 2 + 10
+    wait_until(lambda: len(room.living()) == len(before) + 2 + 10, "a chain in which each link's parent is gone")
     scorer.guard.end()
     assert set(room.living()) - {scorer.guard.pid} == set(before)
 
