@@ -166,7 +166,7 @@ class JobConfig(BaseModel):
                 f"{value!r} is no file name. Parameter append_row_file_name must be a valid UNIX file name: "
                 'one without / and ~ " # % & * : < > ? \\ { | }'
             )
-        if value in ("report.json", "failed_items.jsonl", "logs", ".daskscore"):
+        if value in ("report.json", "failed_items.jsonl", "metrics.jsonl", "logs", ".daskscore"):
             raise ValueError(f"{value} is a name that the run itself needs. Choose another")
         if len(os.fsencode(value)) > LONGEST_FILE_NAME:
             raise ValueError(f"a name of {len(os.fsencode(value))} bytes is too long. Choose a shorter one")

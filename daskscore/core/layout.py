@@ -25,6 +25,10 @@ class Layout:
         return self.output / "report.json"
 
     @property
+    def metrics(self) -> Path:
+        return self.output / "metrics.jsonl"
+
+    @property
     def logs(self) -> Path:
         return self.output / "logs"
 

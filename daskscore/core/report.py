@@ -45,6 +45,8 @@ class Report:
     failures: dict[str, int] = field(default_factory=dict)
     """Failed items by kind."""
     warnings: tuple[str, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """What the script logged with Run.log, by name: count, last, and for numbers min, max and sum."""
 
     @property
     def not_scored(self) -> dict[str, int]:

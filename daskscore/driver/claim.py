@@ -39,6 +39,7 @@ class Claim:
             *self._rows_of_before(),
             layout.failed_items,
             layout.report,
+            layout.metrics,
             layout.journal,
             layout.job,
         ):
@@ -101,7 +102,7 @@ def claim(layout: Layout, rows_name: str, *, resume: bool, overwrite: bool) -> I
 
 
 def _check_free(layout: Layout, rows_name: str, *, resume: bool, overwrite: bool) -> None:
-    ours = (layout.rows(rows_name), layout.report, layout.failed_items, layout.job, layout.logs)
+    ours = (layout.rows(rows_name), layout.report, layout.failed_items, layout.metrics, layout.job, layout.logs)
     standing = [path for path in ours if os.path.lexists(path)]
     if standing and not (resume or overwrite):
         known = layout.job.exists()

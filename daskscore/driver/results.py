@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from daskscore.core.layout import Layout
 from daskscore.core.model import Status
@@ -59,6 +60,7 @@ def make_report(
     seconds: float,
     message: str,
     failures: dict[str, int],
+    metrics: dict[str, Any],
 ) -> Report:
     """The account in the user's words."""
     tally = account.tally
@@ -81,6 +83,7 @@ def make_report(
         traceback=traceback,
         log=log,
         failures=failures,
+        metrics=metrics,
         warnings=(warning,) if differ else (),
     )
 

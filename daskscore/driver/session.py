@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from distributed import Client
 
@@ -27,6 +27,7 @@ from daskscore.driver.engine import Engine, Patience, Verdict
 from daskscore.driver.interruption import Interruption
 from daskscore.driver.journal import Journal
 from daskscore.driver.logs import Logs
+from daskscore.driver.metrics import gather
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
 from daskscore.driver.workers import Workers
@@ -158,10 +159,13 @@ class Session:
     def _report(self, account: Account, verdict: Verdict, *, seconds: float) -> Report:
         rows = self.layout.rows(self.config.append_row_file_name)
         message = verdict.message
+        failures: dict[str, int] = {}
+        metrics: dict[str, Any] = {}
         try:
             failures = results.write_failed_items(account, self.layout, self.plan)
+            metrics = gather(self.layout)
         except OSError as error:
-            failures, message = {}, f"{message}\n{error.strerror}: {self.layout.failed_items}".strip()
+            message = f"{message}\n{error.strerror}: {error.filename or self.layout.failed_items}".strip()
         report = results.make_report(
             account,
             self._thresholds,
@@ -171,6 +175,7 @@ class Session:
             seconds=seconds,
             message=message,
             failures=failures,
+            metrics=metrics,
         )
         try:
             results.write_report(report, self.layout)

@@ -188,7 +188,7 @@ class _Shipping:
     def new_log_bytes(self, limit: int) -> dict[str, bytes]:
         new: dict[str, bytes] = {}
         with self._lock:
-            for path in sorted(self.layout.logs.rglob("*.txt")):
+            for path in sorted((found for found in self.layout.logs.rglob("*") if found.is_file())):
                 sent = self._sent.get(path, 0)
                 size = min(limit, path.stat().st_size - sent)
                 if size <= 0:

@@ -93,6 +93,9 @@ def test_what_is_not_supported_says_so_by_name_with_what_to_use(used: Finished, 
 def test_metrics_are_kept_with_their_mini_batch(used: Finished) -> None:
     lines = (used.output / "logs/user/metrics/0/process000.jsonl").read_text().splitlines()
     assert len(lines) == 4
+    assert (used.output / "metrics.jsonl").read_text().splitlines() == lines
+    assert used.report["metrics"]["items"] == {"count": 1, "last": 1, "min": 1, "max": 1, "sum": 1}
+    assert used.report["metrics"]["row"] == {"count": 1, "last": {"a": 1}}
     assert lines[0] == '{"name": "items", "value": 1, "kind": "value", "mini_batch": 0, "process": "process000"}'
 
 
