@@ -5,6 +5,7 @@ from __future__ import annotations
 from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
 from daskscore.core.protocol import Head
+from daskscore.driver.models import registered_models
 from daskscore.version import VERSION
 from daskscore.worker.supervisor import Limits
 
@@ -47,7 +48,7 @@ def script_settings(config: JobConfig, layout: Layout, *, files: bool) -> Head:
             "run_id": layout.output.name,
             "source_directory": str(config.source_directory),
             "logging_level": config.logging_level,
-            "models": {},
+            "models": registered_models(),
         },
         "rows": {
             "write": config.output_action == "append_row",

@@ -107,3 +107,20 @@ def test_a_real_module_is_never_shadowed(bench: Workbench) -> None:
     bench.script("from azureml_user.parallel_run import EntryScript\ndef run(mini_batch):\n    return [EntryScript]\n")
     bench.inputs("a")
     assert bench.run().rows == ["the real one"]
+
+
+def test_a_registered_model_is_found_by_name_and_version(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASKSCORE_WORKSPACE", str(bench.folder / "workspace.db"))
+    for number in (1, 2):
+        (bench.folder / f"model-{number}").write_text(str(number))
+        done = bench.daskscore("model", "create", "--name", "m", "--path", bench.folder / f"model-{number}")
+        assert done.code == 0, done.stderr
+    bench.script(
+        """
+        from azureml.core.model import Model
+        def run(mini_batch):
+            return [open(Model.get_model_path("m", version=version)).read() for version in (1, "2", None)]
+        """
+    )
+    bench.inputs("a")
+    assert bench.run().rows == ["1", "2", "2"]

@@ -26,8 +26,7 @@ class Model:
         place = Place.here
         versions = place.models.get(model_name, {})
         if versions and (version is None or str(version) in versions):
-            newest = max(versions, key=lambda text: (text.isdigit(), int(text) if text.isdigit() else 0, text))
-            return versions[str(version) if version is not None else newest]
+            return versions[str(version) if version is not None else list(versions)[-1]]
         searched = [os.path.join(folder, model_name) for folder in _folders(place)]
         for path in searched:
             if version is None and os.path.exists(path):

@@ -21,7 +21,7 @@ class Place:
     metrics_file: str
     logging_level: str = "INFO"
     models: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Local paths of the registered models, by name and version."""
+    """Local paths of the registered models, by name and version, the newest last."""
     mini_batch: int | None = None
 
     here: ClassVar[Place]
