@@ -1,6 +1,6 @@
 """The peer of overhead.py: `client.map` with one task per mini-batch on two worker processes.
 
-    python benchmarks/plain_dask.py MINI_BATCHES ITEMS_EACH OUTPUT
+python benchmarks/plain_dask.py MINI_BATCHES ITEMS_EACH OUTPUT
 """
 
 from __future__ import annotations

@@ -70,7 +70,10 @@ def _walk(top: str, skip: frozenset[Identity]) -> Iterator[str]:
 
 
 def _listing(folder: str) -> Iterator[tuple[str, bool]]:
-    """(path, whether it is a folder) by name; pipes, sockets and devices are no data."""
+    """(path, whether it is a folder) in the order of whole paths, which object storage has too.
+
+    Pipes, sockets and devices are no data.
+    """
     names, folders = [], set()
     try:
         with os.scandir(folder) as entries:
@@ -84,7 +87,7 @@ def _listing(folder: str) -> Iterator[tuple[str, bool]]:
                 names.append(entry.name)
     except OSError as error:
         raise InputError(f"input folder {folder} cannot be read: {error.strerror}. Check its rights") from error
-    names.sort()
+    names.sort(key=lambda name: name + "/" if name in folders else name)
     return ((os.path.join(folder, name), name in folders) for name in names)
 
 
@@ -111,7 +114,7 @@ def _matches(pattern: str, skip: frozenset[Identity]) -> Iterator[str]:
             if _fits(path[start:].split(os.sep), parts[fixed:]):
                 yield path
         return
-    for path in sorted(glob.glob(pattern)):
+    for path in sorted(glob.glob(pattern), key=lambda path: path + "/" if os.path.isdir(path) else path):
         if not os.path.isdir(path):
             if _is_data(path):
                 yield path

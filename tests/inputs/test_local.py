@@ -41,9 +41,9 @@ def refused(path: Path | str, skip: str = "") -> str:
     return str(caught.value)
 
 
-def test_a_folder_is_listed_by_name_folder_by_folder(tmp_path: Path) -> None:
+def test_a_folder_is_listed_in_the_order_of_whole_paths(tmp_path: Path) -> None:
     touch(tmp_path, "b", "a/2", "a/10", "a/b/1", "B", "c/1", "a.txt")
-    assert names(tmp_path, top=tmp_path) == ["B", "a/10", "a/2", "a/b/1", "a.txt", "b", "c/1"]
+    assert names(tmp_path, top=tmp_path) == ["B", "a.txt", "a/10", "a/2", "a/b/1", "b", "c/1"]
 
 
 def test_hidden_files_and_folders_are_no_items(tmp_path: Path) -> None:
@@ -174,3 +174,12 @@ def test_a_glob_names_each_file_once(tmp_path: Path, pattern: str, found: list[s
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
     touch(tmp_path, "[a]", "a")
     assert names(tmp_path / "[a]", top=tmp_path) == ["[a]"]
+
+
+@pytest.mark.parametrize("glob", ["", "*"])
+def test_items_stand_in_the_order_of_their_paths_as_in_object_storage(tmp_path: Path, glob: str) -> None:
+    for name in ("sub/c", "sub-1/d", "sub.txt", "sub0"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [os.path.relpath(item, tmp_path) for item in LocalFiles(os.path.join(tmp_path, glob)).items()]
+    assert found == sorted(found) == ["sub-1/d", "sub.txt", "sub/c", "sub0"]
