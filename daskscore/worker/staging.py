@@ -1,0 +1,393 @@
+"""Bring items of mini-batches to local paths, several at a time and ahead of the scorer.
+
+One `Stager` per worker, used by all its slots; one `Ahead` per bundle. Whatever changes here, changes on fsspec's event
+loop, where the objects come in: so there is no lock, and no thread of our own. Who is first:
+
+    1. the mini-batches that a slot waits for, in the order in which their bundles began
+    2. those that come soonest in bundles that a slot works on
+    3. the others
+
+Scratch space is bounded. What does not fit waits; the first mini-batch that a slot waits for may drop what was brought
+for later ones, and one that is larger than the limit comes when nothing else is held. So there is always one that
+gets on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+from daskscore.errors import RunError
+from daskscore.inputs.patience import Patience
+from daskscore.inputs.storages import event_loop
+from daskscore.inputs.stores import Stores
+from daskscore.inputs.troubles import Cause, Trouble, explain
+from daskscore.worker.fetching import fetch
+from daskscore.worker.items import Batch, Item, NotStaged, Queue, State
+
+T = TypeVar("T")
+
+STAGING_LIMIT = 2 << 30
+WORKERS = 16
+PATIENCE = Patience()
+GRACE_SECONDS = 30.0
+"""How much longer than asked for the event loop may take for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One mini-batch: what has come, and what has not."""
+
+    position: int
+    """In the bundle, from 0."""
+    items: list[str]
+    """What has come, by the names of the plan."""
+    paths: list[str]
+    """Where each of these is now."""
+    failures: list[NotStaged]
+
+
+class Stager:
+    """Scratch space of one worker, and those who fill it."""
+
+    def __init__(
+        self,
+        scratch: Path,
+        stores: Stores,
+        *,
+        limit_bytes: int = STAGING_LIMIT,
+        workers: int = WORKERS,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self.scratch = scratch
+        self.stores = stores
+        self.limit_bytes = limit_bytes
+        self.workers = workers
+        self.patience = patience
+        self.held_bytes = 0
+        self.most_held_bytes = 0
+        self.brought_items = 0
+        self.brought_bytes = 0
+        self.retries = 0
+        self._loop = event_loop()
+        self._numbers = count()
+        self._names = count()
+        self._queues: list[Queue] = []
+        self._coming: set[Item] = set()
+        self._bug: BaseException | None = None
+        self._closed = False
+
+    def __enter__(self) -> Stager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, mini_batches: Iterable[Sequence[str]]) -> Ahead:
+        """Start to bring the items of a bundle's mini-batches, in order; called in any thread, once per bundle."""
+        return Ahead(self, self.ask(self._begin(mini_batches)))
+
+    def close(self) -> None:
+        """Stop everything and remove it; those who wait in `next` are told so."""
+        self.ask(self._close())
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def ask(self, question: Coroutine[Any, Any, T], wait_seconds: float = 0.0) -> T:
+        """The answer of a coroutine on the event loop, to another thread."""
+        future = asyncio.run_coroutine_threadsafe(question, self._loop)
+        try:
+            return future.result(wait_seconds + GRACE_SECONDS)
+        finally:
+            future.cancel()
+
+    # What follows is called on the event loop alone.
+
+    async def _begin(self, mini_batches: Iterable[Sequence[str]]) -> Queue:
+        if self._closed:
+            raise RunError("staging has ended")
+        number = next(self._numbers)
+        queue = Queue(number, self.scratch / f"{number}", mini_batches)
+        self._queues.append(queue)
+        self.fill()
+        return queue
+
+    async def _close(self) -> None:
+        self._closed = True
+        for queue in list(self._queues):
+            await self.end(queue)
+
+    async def end(self, queue: Queue) -> None:
+        """Give back all that was brought for a bundle."""
+        if queue not in self._queues:
+            return
+        self._queues.remove(queue)
+        for batch in queue.batches:
+            self.drop(batch)
+        tasks = [item.task for batch in queue.batches for item in batch.items if item.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+        shutil.rmtree(queue.folder, ignore_errors=True)
+        self.fill()
+
+    def drop(self, batch: Batch) -> None:
+        """Nobody needs a mini-batch any more."""
+        batch.over = True
+        batch.changed.set()
+        for item in batch.items:
+            if item.task is not None:
+                item.task.cancel()  # gives its space back when it has ended
+            else:
+                self._release(item)
+        shutil.rmtree(batch.folder, ignore_errors=True)
+
+    def check(self) -> None:
+        """Raises what is no trouble with a storage but a mistake of ours."""
+        if self._bug is not None:
+            raise self._bug
+
+    def fill(self) -> None:
+        """Let as many items come as may; called whenever something has changed."""
+        while self._bug is None and len(self._coming) < self.workers and (item := self._pick()) is not None:
+            item.queue.take(item)
+            item.state = State.COMING
+            self._coming.add(item)
+            item.task = self._loop.create_task(self._bring(item))
+            # Not at the end of the task itself: one that is cancelled before it begins has none.
+            item.task.add_done_callback(partial(self._ended, item))
+
+    def _pick(self) -> Item | None:
+        """The most urgent item, if it may come now."""
+        now = self.patience.clock()
+        ready = [item for queue in self._queues if (item := queue.ready(now)) is not None]
+        first = self._first_needed()
+        if first is not None and first.wants_room:
+            ready = [item for item in ready if item.batch is first]
+        item = min(ready, key=lambda item: item.batch.urgency, default=None)
+        return item if item is not None and self._seems_to_fit(item) else None
+
+    def _seems_to_fit(self, item: Item) -> bool:
+        """Before its size is known an item is taken for an average one; it is looked at again when it comes."""
+        batch = item.batch
+        if batch is self._first_needed():
+            self._make_room(batch, self.held_bytes + item.size - self.limit_bytes)
+            return self.held_bytes + item.size <= self.limit_bytes or self.held_bytes == batch.held
+        average = self.brought_bytes // self.brought_items if self.brought_items else 0
+        coming = sum(average for one in self._coming if not one.held)
+        return self.held_bytes + coming + (item.size or average) <= self.limit_bytes
+
+    def _first_needed(self) -> Batch | None:
+        """Of the mini-batches that a slot waits for, that of the bundle that began first."""
+        return next((batch for queue in self._queues if (batch := queue.needed) is not None), None)
+
+    async def _bring(self, item: Item) -> None:
+        """One attempt."""
+        assert item.address is not None
+        if not item.failures:
+            item.first_asked = self.patience.clock()
+        try:
+            storage = self.stores.opened(item.address)
+            if storage is None:
+                storage = await asyncio.to_thread(self.stores.storage, item.address)
+            await fetch(
+                storage,
+                item.address,
+                Path(item.path),
+                incoming=item.queue.folder / f"incoming-{next(self._names)}",
+                silence_seconds=self.patience.silence_seconds,
+                reserve=partial(self._reserve, item),
+            )
+        except _NoRoom as refused:
+            item.size = refused.size
+            self._put_back(item)
+        except Exception as error:  # a storage library may raise anything
+            trouble = explain(error)
+            if trouble is None:
+                raise  # a mistake of ours
+            self._failed(item, trouble)
+        else:
+            item.state = State.HERE
+            self.brought_items += 1
+            self.brought_bytes += item.held
+
+    def _ended(self, item: Item, task: asyncio.Task[None]) -> None:
+        """However it ended."""
+        item.task = None
+        self._coming.discard(item)
+        if task.cancelled():
+            self._put_back(item)
+        elif (error := task.exception()) is not None:
+            self._bug = error
+            for batch in (batch for queue in self._queues for batch in queue.batches):
+                batch.changed.set()
+        if item.batch.over:
+            self._release(item)
+        elif item.batch.settled:
+            item.batch.changed.set()
+        self.fill()
+
+    def _failed(self, item: Item, trouble: Trouble) -> None:
+        item.failures += 1
+        self._release(item)
+        pause = None
+        if trouble.may_pass or trouble.cause is Cause.LOCAL:
+            pause = self.patience.pause(item.failures, item.first_asked)
+        if pause is None:
+            item.state = State.FAILED
+            item.problem = self._problem(item, trouble)
+            return
+        self.retries += 1
+        item.not_before = self.patience.clock() + pause
+        self._put_back(item)
+        self._loop.call_later(pause, self.fill)
+
+    def _problem(self, item: Item, trouble: Trouble) -> NotStaged:
+        name, words = item.name, trouble.words
+        permanent = True
+        match trouble.cause:
+            case Cause.MISSING:
+                text = f"{name} is not there any more ({words}). It was when the run was planned"
+            case Cause.FORBIDDEN | Cause.NO_CREDENTIALS:
+                text = f"{name} may not be read: {words}. Check the credentials on the workers"
+            case Cause.OTHER:
+                text = f"{name} cannot be read: {words}"
+            case Cause.LOCAL:
+                permanent = False
+                text = f"{name} cannot be kept in {self.scratch}: {words}. Free some space, or lower staging_limit"
+            case Cause.REFUSED | Cause.UNKNOWN_HOST | Cause.SILENT | Cause.PASSING:
+                permanent = False
+                seconds = self.patience.clock() - item.first_asked
+                times = f"{item.failures} attempts over {seconds:.0f} s" if item.failures > 1 else "one attempt"
+                text = f"{name} could not be read in {times}: {words}. Check the storage"
+        return NotStaged(name, self.stores.mask(text), permanent)
+
+    def _put_back(self, item: Item) -> None:
+        """It has to come again, unless nobody needs it any more."""
+        self._release(item)
+        item.state = State.WAITING
+        if not item.batch.over:
+            item.queue.put_back(item)
+
+    def _release(self, item: Item) -> None:
+        self.held_bytes -= item.held
+        item.batch.held -= item.held
+        item.held = 0
+
+    def _reserve(self, item: Item, size: int) -> None:
+        """Room for an item that is `size` bytes long, as far as is known; raises _NoRoom."""
+        more = size - item.held
+        if more <= 0:
+            return
+        batch = item.batch
+        excess = self.held_bytes + more - self.limit_bytes
+        if excess > 0:
+            if batch is not self._first_needed():
+                raise _NoRoom(size)
+            self._make_room(batch, excess)
+            if self.held_bytes + more > self.limit_bytes and self.held_bytes > batch.held:
+                raise _NoRoom(size)
+        item.held += more
+        batch.held += more
+        self.held_bytes += more
+        self.most_held_bytes = max(self.most_held_bytes, self.held_bytes)
+
+    def _make_room(self, batch: Batch, wanted: int) -> None:
+        """Drop what was brought for later, the least urgent first; it comes again."""
+        if wanted <= 0:
+            return
+        others = [one for queue in self._queues for one in queue.batches if one.held and not one.handed_out]
+        for other in sorted((one for one in others if one is not batch), key=lambda one: one.urgency, reverse=True):
+            for item in (item for item in other.items if item.held):
+                if wanted <= 0:
+                    return
+                wanted -= item.held
+                if item.task is not None:
+                    item.task.cancel()
+                else:
+                    Path(item.path).unlink(missing_ok=True)
+                    item.size = item.held
+                    self._put_back(item)
+
+
+class _NoRoom(Exception):
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class Ahead:
+    """The mini-batches of one bundle on their way, for the slot that scores them. Closed by whoever began it."""
+
+    def __init__(self, stager: Stager, queue: Queue) -> None:
+        self._stager = stager
+        self._queue = queue
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._queue.batches)
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def next(self, wait_seconds: float) -> Staged | None:
+        """The next mini-batch, in order, once each of its items has come or cannot; None: not yet, ask again."""
+        try:
+            staged = self._stager.ask(self._staged(self._next, wait_seconds), wait_seconds)
+        except TimeoutError:
+            return None
+        self._next += staged is not None
+        return staged
+
+    def done(self, position: int) -> None:
+        """A mini-batch that was handed out is scored: its files may go."""
+        self._stager.ask(self._done(position))
+
+    def close(self) -> None:
+        """The bundle is over: all its files may go, and what is still to come stays away."""
+        self._stager.ask(self._stager.end(self._queue))
+
+    def missing(self) -> list[str]:
+        """What the next mini-batch still waits for, for messages."""
+        batches = self._queue.batches[self._next :][:1]
+        return [item.name for batch in batches for item in batch.items if not item.settled]
+
+    async def _staged(self, position: int, wait_seconds: float) -> Staged | None:
+        """May be asked again: an answer that came too late for the one who asked is not lost."""
+        batch = self._queue.batches[position]
+        self._queue.asked = position
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while not self._is_there(batch):
+                    batch.changed.clear()
+                    self._stager.fill()
+                    await batch.changed.wait()
+        except TimeoutError:
+            return None
+        batch.handed_out = True
+        self._queue.handed_out = position + 1
+        self._stager.fill()
+        here = [item for item in batch.items if item.state is State.HERE]
+        return Staged(
+            position=position,
+            items=[item.name for item in here],
+            paths=[item.path for item in here],
+            failures=[item.problem for item in batch.items if item.problem is not None],
+        )
+
+    def _is_there(self, batch: Batch) -> bool:
+        self._stager.check()
+        if batch.over:
+            raise RunError("staging has ended")
+        return batch.settled
+
+    async def _done(self, position: int) -> None:
+        self._stager.drop(self._queue.batches[position])
+        self._stager.fill()
