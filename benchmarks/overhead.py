@@ -139,7 +139,9 @@ def _environment() -> dict[str, str]:
 def _timed(command: list[str]) -> Took:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
-    subprocess.run(command, env=_environment(), check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     wall = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskscore import jobfiles, plugins
 from daskscore.config import JobConfig
+from daskscore.config.paths import REGISTERED
 from daskscore.core.layout import Layout
 from daskscore.core.report import Report
 from daskscore.driver import identity, scorers
@@ -159,6 +160,7 @@ def _input(entry: str | dict[str, Any], skip: str) -> Input:
         path = options.get("path")
         if not isinstance(path, str):
             raise ConfigError(f"inputs: {entry!r} names no path. Write a file, a folder or a glob")
+        path = _registered(path)
         scheme = path.split("://")[0] if "://" in path else ""
         if scheme not in ("", "file"):
             raise ConfigError(f"inputs: {path}: {scheme}:// is not supported. Name a local file, folder or glob")
@@ -172,6 +174,16 @@ def _input(entry: str | dict[str, Any], skip: str) -> Input:
     except TypeError as error:
         raise ConfigError(f"inputs: {entry!r} is not usable: {error}") from error
     return found
+
+
+def _registered(path: str) -> str:
+    """Where registered data stands; other paths are what they are."""
+    if not REGISTERED.match(path):
+        return path
+    from daskscore.workspace.locations import resolve
+    from daskscore.workspace.store import open_workspace
+
+    return resolve(open_workspace(), path).uri
 
 
 def _sink(config: JobConfig, layout: Layout) -> Sink:

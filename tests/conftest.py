@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
+from hypothesis import settings
 
 from daskscore.cli.root import root
 from tests.support import Workbench, nothing_left_of
+
+# A machine that others use may stand still for a second at any moment; a failure in CI must come back at the next try.
+settings.register_profile("daskscore", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("daskscore")
 
 
 @pytest.fixture

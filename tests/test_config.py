@@ -383,3 +383,8 @@ def test_where_no_limit_is_given_it_follows_from_the_others() -> None:
     assert found.progress_seconds > found.init_seconds + found.run_invocation_timeout + found.task_overhead_timeout
     assert load(job(init_timeout=5, progress_update_timeout=7), {}).init_seconds == 5
     assert found.processes >= 1
+
+
+def test_a_side_input_that_is_not_named_is_known_before_the_run() -> None:
+    with pytest.raises(ConfigError, match=r"no side input called tabel .* Known are: table"):
+        load(job(side_inputs={"table": "x"}, arguments=["--t", "${{side_inputs.tabel}}"]), {})

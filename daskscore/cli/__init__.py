@@ -14,6 +14,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path may hold bytes that are no text, or signs that the terminal has no code for: no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
+    # Said by a helper of multiprocessing when a second Ctrl-C ends us at once; it cleans up all the same.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     from daskscore.cli.root import root
 
     root(prog_name="daskscore")

@@ -167,7 +167,10 @@ def _tell(report: Report) -> None:
         click.echo("What is done is committed. Run the same command with --resume to continue.")
     if report.status != "Failed":
         return
-    click.echo("What succeeded is kept: once the cause is mended, run the same command with --resume.")
+    click.echo(
+        "What succeeded is kept: once the cause is mended, run the same command with --resume "
+        "(and --accept-script-change, if it was the script)."
+    )
     click.echo(f"{report.message}", err=True)
     if report.traceback:
         click.echo(f"\nThe first failure:\n\n{report.traceback.rstrip()}\n", err=True)

@@ -203,6 +203,18 @@ class JobConfig(BaseModel):
             raise ValueError("rank_mini_batch_count: is for jobs without inputs. Remove one of the two")
         return self
 
+    @model_validator(mode="after")
+    def _side_inputs_that_are_there(self) -> Self:
+        for word in self.arguments:
+            for name in re.findall(r"\$\{\{\s*side_inputs\.([^}\s]+)\s*\}\}", word):
+                if name not in self.side_inputs:
+                    known = ", ".join(self.side_inputs) or "none"
+                    raise ValueError(
+                        f"arguments: there is no side input called {name} for {word!r}. Known are: {known}. "
+                        "Name it under side_inputs"
+                    )
+        return self
+
     @property
     def init_seconds(self) -> float:
         return self.init_timeout or 3 * self.run_invocation_timeout + 30

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from daskscore.errors import ConfigError
+
+REGISTERED = re.compile(r"(azureml|data):")
+"""How the names of registered data begin; they are no paths."""
 
 
 def current_folder() -> Path:
@@ -44,7 +48,7 @@ def _absolute_input(entry: Any, base: Path) -> Any:
 
 def _absolute(path: Any, base: Path) -> Any:
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(text, str) or not text.strip() or "\0" in text or "://" in text:
+    if not isinstance(text, str) or not text.strip() or "\0" in text or "://" in text or REGISTERED.match(text):
         return text
     return os.path.abspath(os.path.join(base, os.path.expanduser(text)))
 

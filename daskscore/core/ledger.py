@@ -134,6 +134,7 @@ class Ledger:
         parts += [_Part(failure.index, 1, failure=failure) for failure in outcome.failures]
         parts += [_Part(span.first, span.size, started=False) for span in outcome.unstarted]
         given_up: list[GivenUp] = []
+        tries: dict[int, int] = {}
         for part, source in _match(sent, sorted(parts, key=lambda part: part.first)):
             if part.failure is not None:
                 if final := self._failed(part.failure, source):
@@ -142,9 +143,12 @@ class Ledger:
                 self._wait(Waiting(part.first, part.size, source.tries, source.losses))
             elif source.tries:
                 self._failing -= part.size
+                tries[part.first] = source.tries
         self._scored(outcome.segments)
         attempts = sum(segment.size for segment in outcome.segments) + len(outcome.failures)
-        return Settlement(outcome.segments, outcome.item_failures, tuple(given_up), attempts=attempts)
+        # A mini-batch with failed items is a segment of its own, so its index is where its part begins.
+        short = tuple(replace(item, attempts=tries.get(item.index, 0) + 1) for item in outcome.item_failures)
+        return Settlement(outcome.segments, short, tuple(given_up), attempts=attempts)
 
     def release(self, bundle: int) -> None:
         """Nothing of this bundle was started: it waits again, and nobody is to blame."""

@@ -97,6 +97,8 @@ class ItemFailure:
     kind: Kind
     message: str
     log: str
+    attempts: int = 1
+    """How often the mini-batch was tried, this one included; only the ledger knows."""
 
 
 @dataclass(frozen=True, slots=True)

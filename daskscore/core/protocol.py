@@ -118,7 +118,7 @@ class Mark:
         self.turn = turn
 
     def read(self) -> Progress:
-        """Called in the worker, ten times a second and once after the scorer's end."""
+        """Called in the worker, some times a second and once after the scorer's end."""
         while True:
             (turn,) = _TURN.unpack_from(self.memory, 0)
             progress = Progress(*_RECORD.unpack_from(self.memory, _SLOTS[turn & 1]))

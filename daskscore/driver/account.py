@@ -22,7 +22,7 @@ SEGMENT = 5
 
 ROWS_AT_HAND = 4096
 
-RECORDS_AT_HAND = 32
+RECORDS_AT_HAND = 4
 """Of the journal, while failed items are named: neighbours in the plan mostly stand in the same few records."""
 
 
@@ -80,7 +80,7 @@ class Account:
         for index, place in _rows(_by_index(self._item_failures + self._given_up, width=2)):
             failures = failures_at(place)[index]
             for item in failures.items:
-                yield _line(item["item"], index, 1, item)
+                yield _line(item["item"], index, item["attempts"], item)
             if given_up := failures.given_up:
                 for name in items_in(index):
                     yield _line(name, index, given_up["attempts"], given_up["failure"])
@@ -187,7 +187,14 @@ def commit_record(settlement: Settlement, *, seconds: float) -> journal.Record:
         "record": "commit",
         "segments": [list(segment) for segment in settlement.segments],
         "item_failures": [
-            {"index": f.index, "item": f.item, "kind": f.kind, "message": f.message, "log": f.log}
+            {
+                "index": f.index,
+                "item": f.item,
+                "attempts": f.attempts,
+                "kind": f.kind,
+                "message": f.message,
+                "log": f.log,
+            }
             for f in settlement.item_failures
         ],
         "given_up": [_given_up(final) for final in settlement.given_up],

@@ -1,6 +1,6 @@
 """The driver's share of the log tree: what a person reads first, live while the run goes on.
 
-Scorers write below `logs/user` and `logs/sys/node` themselves; this is the rest.
+Scorers write below `logs/user` themselves; this is the rest.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Then, for one process of one node:
   user/stdout/<node>/<process>.stdout.txt          what the script printed and logged
   user/stderr/<node>/<process>.stderr.txt          what it wrote to standard error; the stack of a crash
   user/entry_script_log/<node>/<process>.log.txt   what it wrote with EntryScript().logger
+  user/metrics/<node>/<process>.jsonl              what it logged with Run.log
 
 And for the system:
 
   sys/master_role.txt         what the driver decided
-  sys/node/<node>/<process>.txt                    one line per mini-batch of that process
 
 <node> is the number (or name) of the Dask worker. Processes are numbered as they start: a process that was ended is
 replaced by one with a new number. ../failed_items.jsonl names every failed item, with the log of its last attempt.

@@ -52,7 +52,7 @@ class LocalFiles:
 def _walk(top: str, skip: frozenset[Identity]) -> Iterator[str]:
     """All files below a folder; a link to a folder above itself is not followed again."""
     above: list[frozenset[Identity]] = [_identity(top)]
-    listings = [_listing(top)]
+    listings = [_listing(top, inner=False)]
     while listings:
         entry = next(listings[-1], None)
         if entry is None:
@@ -66,10 +66,10 @@ def _walk(top: str, skip: frozenset[Identity]) -> Iterator[str]:
         here = _identity(path)
         if not here & skip.union(*above):
             above.append(here)
-            listings.append(_listing(path))
+            listings.append(_listing(path, inner=True))
 
 
-def _listing(folder: str) -> Iterator[tuple[str, bool]]:
+def _listing(folder: str, *, inner: bool) -> Iterator[tuple[str, bool]]:
     """(path, whether it is a folder) in the order of whole paths, which object storage has too.
 
     Pipes, sockets and devices are no data.
@@ -78,6 +78,8 @@ def _listing(folder: str) -> Iterator[tuple[str, bool]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                if entry.name == ".daskscore" and inner:
+                    return iter(())  # what an earlier run has left is no data of the next
                 if entry.name.startswith("."):
                     continue
                 if _is_folder(entry):

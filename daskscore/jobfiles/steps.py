@@ -63,6 +63,9 @@ def _foreign(path: Path, overrides: dict[str, Any], *, strict: bool) -> list[Ste
     data = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     jobs = translate(path, output=output, bindings=bindings, inputs=[str(entry) for entry in data])
     warning = _notes(path, jobs, strict)
+    for job in jobs:
+        if strict and (note := _environment_note(job)):
+            raise ConfigError(f"{path}: {note[0]}. Run without --strict, or remove it")
     found = [
         Step(
             name=job.name,

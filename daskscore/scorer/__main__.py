@@ -95,7 +95,7 @@ class Scorer:
 
     def score(self, command: Head, body: bytes) -> None:
         """Score one bundle, mini-batch by mini-batch, until it is done, its time is up or the worker says stop."""
-        lines = iter(body.split(b"\n"))
+        lines = iter(body.decode("ascii").split("\n"))
         deadline = time.monotonic() + command["box_seconds"]
         self.sent = 0
         position = expected = 0
@@ -335,7 +335,7 @@ def _say_broken(words: int, settings: Head, error: BaseException, *, while_doing
     message = str(error) if isinstance(error, BrokenScript) else f"cannot {while_doing}: {_brief(error)}{advice(error)}"
     with contextlib.suppress(OSError):
         _log(settings["error_log"], f"{message}\n{trace}\n")
-    send(words, {"word": "broken", "message": message, "traceback": trace, "error": type(error).__name__})
+    send(words, {"word": "broken", "message": message, "traceback": trace})
 
 
 @contextlib.contextmanager

@@ -161,7 +161,10 @@ def _refuse_async(function: Callable[..., Any], name: str, entry_script: str) ->
 def advice(error: BaseException) -> str:
     """What to do about an error that kept a script from being loaded, where there is something to say."""
     if isinstance(error, SystemExit):
-        return ". The script ended its own process. If it lacks an argument, give it after --, or in the key arguments"
+        return (
+            ". The script ended its own process. Its sys.argv holds ParallelRunStep's arguments before its own: use "
+            "parse_known_args(). If it lacks an argument, give it after --, or in the key arguments"
+        )
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     package = error.name.partition(".")[0]

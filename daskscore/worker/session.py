@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +131,7 @@ class Session(WorkerPlugin):
         self._stopping.set()
 
     def close(self) -> None:
-        """End all scorers, their guard, and what they have started."""
+        """End all scorers, their guards, the nursery, and what they have started."""
         self.stop()
         supervisors = [self._free.get() for _ in self._supervisors]
         with ThreadPoolExecutor(len(supervisors)) as pool:
@@ -179,16 +181,15 @@ class _Shipping:
 
     def add(self, outcome: Outcome) -> Outcome:
         rows: dict[str, bytes] = {}
-        for segment in outcome.segments:
-            with self.layout.part(segment.part).open("rb") as part:
-                part.seek(segment.offset)
-                rows[segment.part] = rows.get(segment.part, b"") + part.read(segment.length)
+        for name, segments in groupby(outcome.segments, key=attrgetter("part")):
+            with self.layout.part(name).open("rb") as part:
+                rows[name] = b"".join(os.pread(part.fileno(), s.length, s.offset) for s in segments)
         return replace(outcome, shipped=rows, logs=self.new_log_bytes(LOG_BYTES_PER_OUTCOME))
 
     def new_log_bytes(self, limit: int) -> dict[str, bytes]:
         new: dict[str, bytes] = {}
         with self._lock:
-            for path in sorted((found for found in self.layout.logs.rglob("*") if found.is_file())):
+            for path in sorted(found for found in self.layout.logs.rglob("*") if found.is_file()):
                 sent = self._sent.get(path, 0)
                 size = min(limit, path.stat().st_size - sent)
                 if size <= 0:
@@ -204,8 +205,8 @@ class _Shipping:
 
 def _is_shared(assignment: Assignment) -> bool:
     """Whether this worker reads what the driver wrote in the output folder, and can write there."""
-    state = Layout(Path(assignment.output)).state
+    layout = Layout(Path(assignment.output))
     try:
-        return (state / "shared").read_text() == assignment.token and os.access(state, os.W_OK)
+        return layout.shared.read_text() == assignment.token and os.access(layout.state, os.W_OK)
     except OSError:
         return False

@@ -104,3 +104,31 @@ def test_settings_beside_the_script_say_how_frames_are_written(bench: Workbench)
     options = {"append_row": {"pandas.DataFrame.to_csv": {"sep": ",", "index": True}}}
     (bench.folder / "parallel_run_step.settings.json").write_text(json.dumps(options))
     assert bench.run().rows == ["0,1,x y"]
+
+
+def test_registered_data_is_an_input_by_its_name(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CONTRACT 5.3."""
+    monkeypatch.setenv("DASKSCORE_WORKSPACE", str(bench.folder / "workspace.db"))
+    data = bench.inputs("a", "b").rename(bench.folder / "texts")
+    assert bench.daskscore("data", "create", "--name", "texts", "--path", data).code == 0
+    bench.script("import os\ndef run(mini_batch):\n    return [os.path.basename(path) for path in mini_batch]\n")
+    for name in ("azureml:texts:1", "azureml:texts@latest", "data:texts"):
+        assert bench.run("--input", name, "--overwrite").rows == ["a", "b"]
+
+
+def test_an_unknown_name_lists_the_registered_ones(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASKSCORE_WORKSPACE", str(bench.folder / "workspace.db"))
+    data = bench.inputs("a").rename(bench.folder / "texts")
+    bench.daskscore("data", "create", "--name", "texts", "--path", data)
+    bench.script("def run(mini_batch):\n    return mini_batch\n")
+    done = bench.run("--input", "azureml:text:1")
+    assert done.code == 2
+    assert "texts" in done.stderr
+
+
+def test_strict_refuses_an_environment_that_is_not_made(pipeline: Workbench) -> None:
+    path = pipeline.folder / "pipeline.yml"
+    path.write_text(path.read_text().replace("settings:\n  default_compute: azureml:cpu-cluster\n", ""))
+    done = pipeline.daskscore(*command(pipeline, "--strict"))
+    assert done.code == 2
+    assert "environment: azureml:env:1 is not made here" in done.stderr

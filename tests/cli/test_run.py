@@ -206,7 +206,10 @@ def test_a_failed_run_ends_with_the_users_traceback_and_its_log(bench: Workbench
     script = bench.script("def run(mini_batch):\n    return 1 / 0\n")
     bench.inputs("a")
     done = run("--entry-script", "score.py", "--input", "in", "--output", "out", ends=1)
-    assert "What succeeded is kept: once the cause is mended, run the same command with --resume." in done.stdout
+    assert (
+        "What succeeded is kept: once the cause is mended, run the same command with --resume (and --accept-"
+        in done.stdout
+    )
     *before, last = done.stderr.rstrip().splitlines()
     trace = before[before.index("Traceback (most recent call last):") :]
     assert trace[1:3] == [f'  File "{script}", line 2, in run', "    return 1 / 0"]

@@ -183,3 +183,9 @@ def test_items_stand_in_the_order_of_their_paths_as_in_object_storage(tmp_path: 
         (tmp_path / name).touch()
     found = [os.path.relpath(item, tmp_path) for item in LocalFiles(os.path.join(tmp_path, glob)).items()]
     assert found == sorted(found) == ["sub-1/d", "sub.txt", "sub/c", "sub0"]
+
+
+def test_what_an_earlier_run_left_below_a_folder_is_no_item(tmp_path: Path) -> None:
+    touch(tmp_path, "a", "out/.daskscore/journal", "out/report.json", "out/logs/x.txt", "b")
+    assert names(tmp_path, top=tmp_path) == ["a", "b"]
+    assert names(tmp_path / "out", top=tmp_path) == ["out/logs/x.txt", "out/report.json"]

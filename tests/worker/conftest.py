@@ -58,7 +58,7 @@ class Slot:
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    """One guard for the scorers of all tests in a file; nothing that they started outlives it."""
+    """One nursery for the scorers of all tests in a file; nothing that they started outlives it."""
     mark = f"DASKSCORE_TEST_MARK={secrets.token_hex(8)}"
     nursery = Nursery(environment={**os.environ, **dict([mark.split("=")])})
     yield nursery

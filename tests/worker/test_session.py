@@ -165,6 +165,16 @@ def test_what_no_outcome_has_brought_of_a_log_comes_at_the_end(run: Run, monkeyp
     assert session.last_logs() == {log: b"d\n"}
 
 
+def test_metrics_are_shipped_like_any_log(run: Run) -> None:
+    session = run.session(token="another", slots=1)
+    (run.folder / "score.py").write_text(
+        "from azureml.core import Run\n\ndef run(mini_batch):\n"
+        "    Run.get_context().log('n', 7)\n    return mini_batch\n"
+    )
+    outcome = session.score(bundle(1, 0, ["a"]))
+    assert b'"value": 7' in (outcome.logs or {})["logs/user/metrics/tcp_node_1/process000.jsonl"]
+
+
 def test_there_are_no_more_scorers_than_slots(run: Run) -> None:
     session = run.session(threads=4, slots=1)
     with ThreadPoolExecutor(4) as pool:

@@ -60,7 +60,7 @@ class Run:
         return Experiment()
 
     def log(self, name: str, value: Any, description: str = "", step: int | None = None) -> None:
-        """A line of `metrics.jsonl`, with the mini-batch that was being scored."""
+        """A line of `logs/user/metrics/<node>/<process>.jsonl`, with the mini-batch that was being scored."""
         Place.here.log_metric(name, value, "value")
 
     def log_list(self, name: str, value: Sequence[Any], description: str = "") -> None:

@@ -27,7 +27,7 @@ class Place:
     here: ClassVar[Place]
 
     def log_metric(self, name: str, value: Any, kind: str) -> None:
-        """A line for `metrics.jsonl`."""
+        """A line of `metrics_file`."""
         line = {"name": name, "value": value, "kind": kind, "mini_batch": self.mini_batch, "process": self.process}
         text = json.dumps(line, default=_plain) + "\n"
         os.makedirs(os.path.dirname(self.metrics_file), exist_ok=True)

@@ -111,6 +111,7 @@ def test_a_script_that_cannot_be_used(bench: Workbench, refused: Refused, source
         (
             "import sys\nprint('no model', file=sys.stderr)\nsys.exit(1)\n",
             "cannot load score.py: SystemExit: 1. The script ended its own process. "
+            "Its sys.argv holds ParallelRunStep's arguments before its own: use parse_known_args(). "
             "If it lacks an argument, give it after --, or in the key arguments",
             "no model",
         ),
@@ -118,6 +119,7 @@ def test_a_script_that_cannot_be_used(bench: Workbench, refused: Refused, source
             "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--model', required=True)\n"
             "parser.parse_known_args()",
             "cannot load score.py: SystemExit: 2. The script ended its own process. "
+            "Its sys.argv holds ParallelRunStep's arguments before its own: use parse_known_args(). "
             "If it lacks an argument, give it after --, or in the key arguments",
             "usage: score.py [-h] --model MODEL\nscore.py: error: the following arguments are required: --model",
         ),
