@@ -10,7 +10,7 @@ from daskscore import config
 from daskscore.core.layout import Layout
 from daskscore.core.protocol import Head
 from daskscore.driver import scorers
-from daskscore.worker.supervisor import Desk, Limits
+from daskscore.worker.process import Desk, Limits
 
 ACTS = """
     import ctypes, os, subprocess, sys, time

@@ -11,7 +11,8 @@ from daskscore.core.model import InitFailure
 from daskscore.core.protocol import Head
 from daskscore.errors import ScriptError
 from daskscore.worker.nursery import Nursery, passing_folder
-from daskscore.worker.supervisor import Desk, Limits, Supervisor
+from daskscore.worker.process import Desk, Limits
+from daskscore.worker.supervisor import Supervisor
 
 LAST_WORDS_BYTES = 4000
 OURS = str(Path(__file__).parents[1]) + os.sep

@@ -7,7 +7,7 @@ from daskscore.core.layout import Layout
 from daskscore.core.protocol import Head
 from daskscore.driver.models import registered_models
 from daskscore.version import VERSION
-from daskscore.worker.supervisor import Limits
+from daskscore.worker.process import Limits
 
 
 def limits(config: JobConfig) -> Limits:

@@ -27,7 +27,8 @@ from daskscore.core.layout import Layout
 from daskscore.core.model import Bundle, Outcome
 from daskscore.core.protocol import Head
 from daskscore.worker.nursery import Nursery, passing_folder
-from daskscore.worker.supervisor import Desk, Limits, Supervisor
+from daskscore.worker.process import Desk, Limits
+from daskscore.worker.supervisor import Supervisor
 
 IDLE_SECONDS = 60.0
 """A scorer without work for this long is ended, so that a run whose driver has vanished leaves nothing running."""

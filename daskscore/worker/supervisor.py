@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
-from select import POLLOUT
 
-from daskscore.core.layout import entry_script_logs, error_log, metrics_log, process_name, stderr_log, stdout_log
 from daskscore.core.model import Bundle, Failure, InitFailure, ItemFailure, Kind, Outcome, Segment, Span
-from daskscore.core.protocol import Frames, Head, Mark, frame, shared_page
+from daskscore.core.protocol import Head
 from daskscore.errors import RunError
-from daskscore.worker.nursery import Ending, Nursery, NurseryGone, ready, resident_bytes
-
-LOOK_SECONDS = 0.05
-"""How often a working scorer's deadline and memory are looked at."""
-
-GRACE_SECONDS = 5.0
-"""How long a scorer may finish its mini-batch, or its shutdown(), once it is asked to end."""
-
-SILENT_SECONDS = 1.0
-"""How long a scorer that has closed its pipes may take to end by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The deadlines of one scorer; each has its own sentence when it passes."""
-
-    run_seconds: float
-    init_seconds: float
-    overhead_seconds: float
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Where a node's scorers work: the script's settings, and the folders their files go to."""
-
-    node: str
-    settings: Head
-    output: Path
-    """Holds logs and, where the driver can see it, parts."""
-    parts: Path
-    limits: Limits
-    token: str
-    """Makes the part names of this worker unlike those of any other."""
-    numbers: Iterator[int] = field(default_factory=count)
-    """Of this node's scorers, old and new."""
+from daskscore.worker import process as processes
+from daskscore.worker.nursery import Nursery, NurseryGone
+from daskscore.worker.process import Desk, Ended, ScorerProcess
 
 
 @dataclass(slots=True)
@@ -67,15 +28,6 @@ class _Told:
     init_failure: InitFailure | None = None
 
 
-class _Ended(Exception):
-    """The scorer is gone, by itself or because it had to be killed."""
-
-    def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.at = time.monotonic()
-
-
 class Supervisor:
     """One slot: at most one scorer at a time, replaced when it has ended."""
 
@@ -83,7 +35,7 @@ class Supervisor:
         self.desk = desk
         self._nursery = nursery
         self._stopping = stopping
-        self._scorer: _Scorer | None = None
+        self._scorer: ScorerProcess | None = None
         self.idle_since = time.monotonic()
 
     def score(self, bundle: Bundle) -> Outcome:
@@ -102,7 +54,7 @@ class Supervisor:
         try:
             self._scorer.give(bundle)
             self._follow(self._scorer, told)
-        except _Ended as ended:
+        except Ended as ended:
             self._account_for_the_dead(self._scorer, told, ended)
             self._scorer.close()
             self._scorer = None
@@ -131,9 +83,9 @@ class Supervisor:
         scorer.end()
         return None
 
-    def _start(self) -> _Scorer | InitFailure:
+    def _start(self) -> ScorerProcess | InitFailure:
         try:
-            scorer = _Scorer(self.desk, self._nursery())
+            scorer = ScorerProcess(self.desk, self._nursery())
         except NurseryGone:
             return InitFailure(Kind.LOST, "the nursery of the scorer processes was killed", "")
         except OSError as error:
@@ -157,13 +109,13 @@ class Supervisor:
                 scorer.check_memory()
                 if self._stopping():
                     raise scorer.kill(Kind.LOST, "the run was stopped before init() returned")
-        except _Ended as ended:
+        except Ended as ended:
             scorer.close()
             what = "run init()" if scorer.doing == "in init()" else f"load {self.desk.settings['entry_script']}"
             return InitFailure(ended.kind, f"cannot {what}: {ended}", scorer.stderr_log)
         return scorer
 
-    def _follow(self, scorer: _Scorer, told: _Told) -> None:
+    def _follow(self, scorer: ScorerProcess, told: _Told) -> None:
         """Until the bundle is over or the scorer has ended."""
         limits = self.desk.limits
         heard = time.monotonic()
@@ -181,7 +133,7 @@ class Supervisor:
                 continue
             if stop_by is None and self._stopping():
                 scorer.mark.ask_to_stop()
-                stop_by = now + GRACE_SECONDS
+                stop_by = now + processes.GRACE_SECONDS
             progress = scorer.mark.read()
             in_run = progress.position >= 0 and progress.words == told.words
             if in_run:
@@ -196,7 +148,7 @@ class Supervisor:
                 raise scorer.kill(Kind.LOST, "the run was stopped")
             scorer.check_memory()
 
-    def _note(self, scorer: _Scorer, told: _Told, word: Head) -> None:
+    def _note(self, scorer: ScorerProcess, told: _Told, word: Head) -> None:
         if word["word"] == "stuck":
             self.end()
             raise RunError(f"{word['message']}: {scorer.part_path}")
@@ -215,7 +167,7 @@ class Supervisor:
             told.failures.append(Failure(word["index"], Kind(word["kind"]), word["message"], log, word["traceback"]))
             told.next += 1
 
-    def _account_for_the_dead(self, scorer: _Scorer, told: _Told, ended: _Ended) -> None:
+    def _account_for_the_dead(self, scorer: ScorerProcess, told: _Told, ended: Ended) -> None:
         """What the scorer had said, what it had marked as done, and which mini-batch it was at when it ended."""
         for word in scorer.last_words():
             if word["word"] != "end":
@@ -247,185 +199,6 @@ class Supervisor:
             initialized=self._scorer is not None or told.next > 0,
             seconds=time.monotonic() - began,
         )
-
-
-class _Scorer:
-    """A living scorer process, its pipes and its mark."""
-
-    def __init__(self, desk: Desk, nursery: Nursery) -> None:
-        self.desk = desk
-        self.process = _reserve_name(desk)
-        self.error_log = error_log(desk.node, self.process)
-        self.stdout_log = stdout_log(desk.node, self.process)
-        self.stderr_log = stderr_log(desk.node, self.process)
-        self.part = f"{desk.node}-{self.process}-{desk.token}"
-        self.part_path = desk.parts / self.part
-        self._written = 0
-        self.doing = "while the script was imported"
-        command_end, self._commands = os.pipe()
-        words, word_end = os.pipe()
-        os.set_blocking(self._commands, False)
-        page = shared_page()
-        self.mark = Mark.open(page)
-        self.mark.write(0, -1, 0.0, 0, 0, 0, 0)
-        try:
-            self.guard = nursery.start(command_end, word_end, page)
-        except BaseException:
-            os.close(self._commands)
-            os.close(words)
-            raise
-        finally:
-            for fd in (command_end, word_end, page):
-                os.close(fd)
-        self._frames = Frames(words)
-
-    def prepare(self) -> None:
-        """Have it load the script and call init()."""
-        self._tell(self._settings(), b"")
-
-    def give(self, bundle: Bundle) -> None:
-        self.doing = "in run()"
-        self.mark.go_on()
-        spans = [list(span) for span in bundle.spans]
-        self._tell({"do": "score", "spans": spans, "box_seconds": bundle.box_seconds}, bundle.lines)
-
-    def hear(self) -> Head | None:
-        """The next word; None when there was none for a moment."""
-        said = self._frames.pop()
-        if said is None:
-            readable = ready([self._frames.fd, self.guard.fileno()], LOOK_SECONDS)
-            if self._frames.fd in readable:
-                if not self._frames.fill():
-                    raise self._silent()
-            elif readable:  # The words need not have ended: a process that the script has forked may hold their pipe.
-                raise self._ended(self.guard.wait(0) or self.guard.end())
-            said = self._frames.pop()
-        return said[0] if said else None
-
-    def last_words(self) -> Iterator[Head]:
-        """What had been said before the end and not been heard."""
-        while (said := self._frames.pop()) or (ready([self._frames.fd], GRACE_SECONDS) and self._frames.fill()):
-            if said:
-                yield said[0]
-
-    def segment(self, first: int, count: int, length: int, rows: int, items: int) -> Segment:
-        offset, self._written = self._written, self._written + length
-        return Segment(first, count, self.part, offset, length, rows, items)
-
-    def empty_part(self) -> None:
-        os.truncate(self.part_path, 0)
-        self._written = 0
-
-    def over_limit(self) -> int:
-        """How many bytes the process holds, if these are more than it may."""
-        limit = self.desk.limits.memory_bytes
-        resident = resident_bytes(self.guard.scorer) if limit is not None else 0
-        return resident if limit is not None and resident > limit else 0
-
-    def check_memory(self) -> None:
-        limit = self.desk.limits.memory_bytes
-        if limit is not None and (resident := self.over_limit()):
-            raise self.kill(
-                Kind.MEMORY,
-                f"the process held {resident >> 20} MiB, more than memory_limit_per_process ({limit >> 20} MiB)",
-            )
-
-    def kill(self, kind: Kind, message: str) -> _Ended:
-        """End it now; to be raised."""
-        ended = _Ended(kind, message)
-        self.guard.end()
-        self._close_commands()
-        return ended
-
-    def end(self) -> None:
-        """End it in peace, or by force after the grace."""
-        self._close_commands()
-        if self.guard.wait(GRACE_SECONDS) is None:
-            self.guard.end()
-        self.close()
-
-    def close(self) -> None:
-        """Give back the descriptors of a scorer that is gone."""
-        self._close_commands()
-        if self._frames.fd >= 0:
-            os.close(self._frames.fd)
-            self._frames.fd = -1
-        self.guard.close()
-        self.mark.memory.close()
-
-    def _tell(self, head: Head, body: bytes) -> None:
-        limit = self.desk.limits.overhead_seconds
-        deadline = time.monotonic() + limit
-        try:
-            view = memoryview(frame(head, body))
-            while view:
-                if time.monotonic() > deadline:
-                    raise self.kill(Kind.TIMEOUT, f"the scorer took no work for {limit:g} s")
-                if ready([self._commands], LOOK_SECONDS, event=POLLOUT):
-                    view = view[os.write(self._commands, view) :]
-        except BrokenPipeError:
-            raise self._silent() from None
-
-    def _close_commands(self) -> None:
-        if self._commands >= 0:
-            os.close(self._commands)
-            self._commands = -1
-
-    def _silent(self) -> _Ended:
-        """Its pipes are closed: it has ended, or it has closed all its descriptors."""
-        if ending := self.guard.wait(SILENT_SECONDS):
-            return self._ended(ending)
-        ending = self.guard.end()
-        if ending.status == -signal.SIGKILL:
-            return _Ended(Kind.CRASH, f"the process closed descriptors that it had not opened {self.doing}")
-        return self._ended(ending)
-
-    def _ended(self, ending: Ending) -> _Ended:
-        self._close_commands()
-        return _Ended(Kind.CRASH, f"the process {_how(ending, self.doing)}")
-
-    def _settings(self) -> Head:
-        output = self.desk.output
-        paths = {"error_log": self.error_log, "stdout_log": self.stdout_log, "stderr_log": self.stderr_log}
-        return {**self.desk.settings, **{key: str(output / path) for key, path in paths.items()}} | {
-            "part": str(self.part_path),
-            "place": {
-                **self.desk.settings["place"],
-                "process": self.process,
-                "output": str(output),
-                "log_folder": str(output / entry_script_logs(self.desk.node)),
-                "metrics_file": str(output / metrics_log(self.desk.node, self.process)),
-            },
-        }
-
-
-def _how(ending: Ending, when: str) -> str:
-    status = ending.status
-    if status is None:
-        return f"was killed {when}, together with its guard"
-    if status >= 0:
-        return f"exited with code {status} {when}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "unknown"
-    hint = "; the machine may be out of memory" if name == "SIGKILL" else ""
-    return f"was ended by signal {-status} ({name}) {when}{hint}"
-
-
-def _reserve_name(desk: Desk) -> str:
-    """The next process name without a log on this node, so that a resumed run never writes into another's."""
-    for number in desk.numbers:
-        name = process_name(number)
-        path = desk.output / stdout_log(desk.node, name)
-        for log in (path, desk.output / stderr_log(desk.node, name), desk.output / error_log(desk.node, name)):
-            log.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            continue
-        return name
-    raise AssertionError("numbers never end")
 
 
 def _rest(spans: tuple[Span, ...], done: int) -> Iterator[Span]:

@@ -13,7 +13,7 @@ import pytest
 
 from daskscore.worker import nursery as nurseries
 from daskscore.worker.nursery import Ending, Nursery, NurseryGone, resident_bytes
-from daskscore.worker.supervisor import _Scorer
+from daskscore.worker.process import ScorerProcess
 from tests.desks import desk
 from tests.support import processes_with, wait_until
 
@@ -66,14 +66,14 @@ class Room:
     folder: Path
     mark: str
     nursery: Nursery
-    scorers: list[_Scorer]
+    scorers: list[ScorerProcess]
 
-    def start(self, script: str) -> _Scorer:
-        self.scorers.append(_Scorer(desk(self.folder, script), self.nursery))
+    def start(self, script: str) -> ScorerProcess:
+        self.scorers.append(ScorerProcess(desk(self.folder, script), self.nursery))
         self.scorers[-1].prepare()
         return self.scorers[-1]
 
-    def ready(self, script: str = "def run(mini_batch): return []") -> _Scorer:
+    def ready(self, script: str = "def run(mini_batch): return []") -> ScorerProcess:
         """A scorer that has got through its init()."""
         scorer = self.start(script)
         wait_until(lambda: (scorer.hear() or {}).get("word") == "ready", "init()")
@@ -90,7 +90,7 @@ class Room:
         wait_until(lambda: not self.living(), lambda: f"the end of {self.living()}", SECONDS)
 
 
-def ending(scorer: _Scorer) -> Ending:
+def ending(scorer: ScorerProcess) -> Ending:
     """How it ended, once it has."""
     found: Ending = wait_until(lambda: scorer.guard.wait(SECONDS), "the end of the scorer")
     return found

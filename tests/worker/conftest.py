@@ -14,7 +14,8 @@ from daskscore.core.ledger import Ledger
 from daskscore.core.model import Bundle, Outcome
 from daskscore.core.planning import line
 from daskscore.worker.nursery import Nursery
-from daskscore.worker.supervisor import Desk, Supervisor
+from daskscore.worker.process import Desk
+from daskscore.worker.supervisor import Supervisor
 from tests.desks import ACTS, desk
 from tests.support import processes_with, wait_until
 

@@ -20,8 +20,8 @@ from daskscore.core.layout import Layout
 from daskscore.core.model import Bundle, Outcome, Span
 from daskscore.core.planning import line
 from daskscore.worker import session as sessions
+from daskscore.worker.process import Limits
 from daskscore.worker.session import Assignment, Session, plugin_name
-from daskscore.worker.supervisor import Limits
 from daskscore.worker.task import ask_to_stop, last_logs, score_bundle
 from tests.desks import script_settings
 from tests.support import nothing_left_of, processes_with, wait_until

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from daskscore.core.model import Bundle, Kind, Outcome, Span
 from daskscore.core.thresholds import Tally
 from daskscore.errors import RunError
+from daskscore.worker import process as processes
 from daskscore.worker import supervisor as supervisors
 from daskscore.worker.nursery import Guard, Nursery
 from tests.support import wait_until
@@ -227,7 +228,7 @@ def test_a_time_box_hands_back_the_rest(make_slot: MakeSlot) -> None:
 def test_asked_to_stop_it_finishes_the_mini_batch_in_hand_and_starts_no_other(
     make_slot: MakeSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisors, "GRACE_SECONDS", 1000.0)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 1000.0)
     slot = make_slot()
     ledger = slot.ledger(*[["slow"]] * 2000)
     with ThreadPoolExecutor(1) as pool:
@@ -242,7 +243,7 @@ def test_asked_to_stop_it_finishes_the_mini_batch_in_hand_and_starts_no_other(
 def test_a_mini_batch_that_does_not_end_in_time_is_handed_back_at_a_stop(
     make_slot: MakeSlot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisors, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
     slot = make_slot()
     ledger = slot.ledger(["a"], ["spin"], ["c"])
     with ThreadPoolExecutor(1) as pool:
@@ -340,7 +341,7 @@ def test_shutdown_is_called_when_the_slot_is_ended(make_slot: MakeSlot) -> None:
 
 
 def test_a_shutdown_that_never_returns_is_ended(make_slot: MakeSlot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisors, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
     slot = make_slot("import time\ndef run(mini_batch): return [1]\ndef shutdown(): time.sleep(1000)")
     slot.score(slot.ledger(["a"]))
     slot.supervisor.end()
@@ -421,7 +422,7 @@ def test_rows_that_cannot_be_written_end_the_run_and_not_the_mini_batch(make_slo
 
 @pytest.mark.timeout(60)
 def test_parts_that_cannot_be_opened_end_the_run(make_slot: MakeSlot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisors, "GRACE_SECONDS", 1000.0)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 1000.0)
     slot = make_slot()
     shutil.rmtree(slot.desk.parts)
     with pytest.raises(RunError, match="No such file or directory"):
