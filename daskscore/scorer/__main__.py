@@ -16,43 +16,39 @@ Rows go to the part file at once, so what is said or marked as done survives thi
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import ctypes
-import errno
-import faulthandler
-import fcntl
-import io
 import json
 import logging
 import os
-import select
 import sys
 import time
 from collections.abc import Iterator
 from types import GeneratorType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from daskscore.core.model import Kind
 from daskscore.core.protocol import Frames, Head, Mark, send
 from daskscore.scorer import standins
 from daskscore.scorer.context import MiniBatch, MiniBatchContext
+from daskscore.scorer.descriptors import mend_standard_descriptors, move_up, redirect
 from daskscore.scorer.rows import BadOutput, RowFormat
 from daskscore.scorer.script import BrokenScript, Script, advice, load, user_traceback
 
-OUT_OF_THE_WAY = 200
-"""Descriptors from here on are ours; a script that closes "all" of the first hundred does not meet them."""
+MESSAGE_CHARACTERS = 4_000
+TRACEBACK_CHARACTERS = 40_000
+LOG_CHARACTERS = 1_000_000
+"""Of one failure: in what is told to the driver, and in the log."""
 
 
 def main(commands: int, words: int, mark: int) -> None:
     """The whole life of a scorer."""
-    commands, words, mark = (_move_up(fd) for fd in (commands, words, mark))
+    commands, words, mark = (move_up(fd) for fd in (commands, words, mark))
     frames = Frames(commands)
     first = frames.read()
     if first is None:
         return
     settings, _ = first
-    _redirect(settings)
+    redirect(settings["stdout_log"], settings["stderr_log"])
     try:
         script = _prepare(settings)
     except BaseException as error:
@@ -117,7 +113,7 @@ class Scorer:
         send(self.words, {"word": "end", "next": position})
 
     def _score_one(self, index: int, tries: int, items: list[str]) -> None:
-        _mend_standard_descriptors()
+        mend_standard_descriptors()
         there = [item for item in items if os.access(item, os.R_OK)] if self.files else items
         gone = [item for item in items if item not in there] if len(there) < len(items) else []
         if gone and not there:
@@ -168,7 +164,7 @@ class Scorer:
 
     def _open_part(self, path: str) -> int:
         try:
-            return _move_up(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            return move_up(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         except OSError as error:
             self._stuck(error)
 
@@ -220,8 +216,10 @@ class Scorer:
         self._tell_segment()
         self._start_segment(index + 1)
         if trace:
-            _log(self.error_log, f"mini-batch {index}: {message}\n{trace}\n")
-        self._say({"word": "failed", "index": index, "kind": kind, "message": message, "traceback": trace})
+            with contextlib.suppress(OSError):  # a full disk ends the run with the next row
+                _log(self.error_log, f"mini-batch {index}: {message}\n{trace}\n")
+        told = shortened(trace, TRACEBACK_CHARACTERS)
+        self._say({"word": "failed", "index": index, "kind": kind, "message": message, "traceback": told})
 
     def _say(self, word: Head) -> None:
         send(self.words, word)
@@ -261,77 +259,8 @@ def _prepare(settings: Head) -> Script:
     return load(settings["entry_script"], settings["source_directory"])
 
 
-def _redirect(settings: Head) -> None:
-    """Standard output and error become the user's log files, whatever is printed; never a pipe that could fill."""
-    for fd, path in ((1, settings["stdout_log"]), (2, settings["stderr_log"])):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(file, fd)
-        os.close(file)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    # Python's own streams stand on descriptors of their own: prints go on after a script has closed 1 or 2.
-    _SPARE[:] = [_move_up(os.dup(fd)) for fd in (0, 1, 2)]
-    sys.stdin = sys.__stdin__ = open(_SPARE[0], closefd=False)  # type: ignore[misc]  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = _stream(_SPARE[1], "daskscore")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _stream(_SPARE[2], "backslashreplace")  # type: ignore[misc]
-    faulthandler.enable(_SPARE[2])
-    _line_buffer_c()
-
-
-def _stream(fd: int, errors: str) -> io.TextIOWrapper:
-    """Nothing waits in a buffer, where a crash would lose it."""
-    codecs.register_error("daskscore", _any_text)
-    raw = _LogFile(fd, "w", closefd=False)
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
-
-
-class _LogFile(io.FileIO):
-    """On a full disk a print is lost; it is no failure of the script, and the next row ends the run with the cause."""
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return memoryview(data).nbytes
-
-
-def _any_text(error: UnicodeError) -> tuple[str | bytes, int]:
-    """The bytes of a file name come out as they went in; what is no text at all is shown as an escape."""
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
-
-
-def _line_buffer_c() -> None:
-    """What C code prints, neither."""
-    libc = ctypes.CDLL(None)
-    with contextlib.suppress(ValueError, AttributeError):
-        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, 1, 0)
-
-
-_SPARE = [-1, -1, -1]
-"""Copies of the standard descriptors."""
-
-_CLOSED = select.poll()
-"""Tells, in one system call, which of the standard descriptors are no longer open."""
-for _fd in range(len(_SPARE)):
-    _CLOSED.register(_fd, 0)
-
-
-def _mend_standard_descriptors() -> None:
-    """A script has closed some: the programs that it starts later must not find something else of ours there."""
-    for fd, event in _CLOSED.poll(0):
-        if event & select.POLLNVAL:
-            with contextlib.suppress(OSError):
-                os.dup2(_SPARE[fd], fd)
-
-
 def _say_broken(words: int, settings: Head, error: BaseException, *, while_doing: str) -> None:
-    trace = "" if isinstance(error, BrokenScript) else user_traceback(error)
+    trace = "" if isinstance(error, BrokenScript) else shortened(user_traceback(error), TRACEBACK_CHARACTERS)
     message = str(error) if isinstance(error, BrokenScript) else f"cannot {while_doing}: {_brief(error)}{advice(error)}"
     with contextlib.suppress(OSError):
         _log(settings["error_log"], f"{message}\n{trace}\n")
@@ -351,19 +280,21 @@ def _brief(error: BaseException) -> str:
         text = str(error)
     except BaseException:
         text = "(its text cannot be made)"
+    text = shortened(text, MESSAGE_CHARACTERS)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def shortened(text: str, most: int) -> str:
+    """Its beginning and its end, where an exception carries a whole data set in its text."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} … ({len(text)} characters) … {text[-most // 2 :]}"
+
+
 def _log(path: str, text: str) -> None:
+    text = shortened(text, LOG_CHARACTERS)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, text.encode(errors="backslashreplace"))
     finally:
         os.close(fd)
-
-
-def _move_up(fd: int) -> int:
-    """The same descriptor at a number that scripts do not touch, and that their programs do not inherit."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OUT_OF_THE_WAY)
-    os.close(fd)
-    return moved
