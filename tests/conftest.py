@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from distributed import Client, LocalCluster
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from daskscore.cli.root import root
 from tests.support import Workbench, nothing_left_of
 
 # A machine that others use may stand still for a second at any moment; a failure in CI must come back at the next try.
-settings.register_profile("daskscore", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "daskscore", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("daskscore")
 
 
