@@ -42,13 +42,12 @@ def decoded(file: IO[bytes], compression: str, encoding: str, decompress: Decomp
 
 
 class _AsUtf8(io.RawIOBase):
-    """Text in another encoding, read as UTF-8; a byte order mark is no text."""
+    """Text in another encoding, read as UTF-8."""
 
     def __init__(self, text: IO[bytes], encoding: str) -> None:
         self.text = text
         self.decoder = codecs.getincrementaldecoder(encoding)()
         self.rest = b""
-        self.at_start = True
         self.at_end = False
 
     def readable(self) -> bool:
@@ -59,11 +58,7 @@ class _AsUtf8(io.RawIOBase):
         while not self.rest and not self.at_end:
             read = self.text.read(1 << 17)
             self.at_end = not read
-            text = self.decoder.decode(read, final=self.at_end)
-            if self.at_start and text:
-                text = text.removeprefix("\ufeff")
-                self.at_start = False
-            self.rest = text.encode("utf-8", "surrogatepass")
+            self.rest = self.decoder.decode(read, final=self.at_end).encode("utf-8", "surrogatepass")
         length = min(len(view), len(self.rest))
         view[:length] = self.rest[:length]
         self.rest = self.rest[length:]
