@@ -31,7 +31,7 @@ def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield mark
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: its threads draw random numbers, which hypothesis takes for a mistake
 def client() -> Iterator[Client]:
     """A cluster inside this process, for runs whose cluster does not matter: it costs no start."""
     with (

@@ -96,7 +96,12 @@ class Nursery:
 
 def passing_folder() -> str:
     """A name for a folder that a nursery shall remove: tell it, then make the folder, so that a kill leaves nothing."""
-    return os.path.join(tempfile.gettempdir(), f"{FOLDER_PREFIX}{secrets.token_hex(6)}")
+    wanted = os.environ.get("TMPDIR") or "/tmp"
+    # gettempdir() tries a folder with a file that a kill at that moment would leave there.
+    usable = os.path.isdir(wanted) and os.access(wanted, os.W_OK | os.X_OK)
+    return os.path.join(
+        os.path.abspath(wanted) if usable else tempfile.gettempdir(), f"{FOLDER_PREFIX}{secrets.token_hex(6)}"
+    )
 
 
 class Guard:
