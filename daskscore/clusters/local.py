@@ -21,6 +21,8 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     # A worker that hangs is replaced within a minute, not five.
     "distributed.scheduler.worker-ttl": "60s",
+    # A worker that is lost is started again, however long that takes: by default Dask gives it up after 15 s.
+    "distributed.deploy.lost-worker-timeout": "365 days",
     # The next bundle waits at the worker, not a round trip away.
     "distributed.scheduler.worker-saturation": 2.0,
     # Workers hold no data of ours.

@@ -83,6 +83,8 @@ class Engine:
     """The node of each worker that has been heard of, by address."""
     _counted: float = -1e9
     _began: float = 0.0
+    _ready: bool = False
+    """Some scorer has got through init()."""
     _moved: float = 0.0
     """When something was last settled."""
 
@@ -149,7 +151,6 @@ class Engine:
             future.release()
 
     def _settle(self, outcome: Outcome) -> None:
-        self._moved = self.clock()
         self._nodes[outcome.address] = outcome.node
         if outcome.initialized:
             self.health.initialized(outcome.node)
@@ -163,6 +164,9 @@ class Engine:
         settlement = self.ledger.settle(outcome)
         if settlement is None:
             return
+        if settlement.attempts or (outcome.initialized and not self._ready):
+            self._ready = True
+            self._moved = self.clock()
         for failed in outcome.failures:
             self.logs.failed(failed, self.plan.items)
             message = f"mini-batch {failed.index}: {failed.message}"
@@ -177,7 +181,7 @@ class Engine:
             error = future.exception()
             if isinstance(error, RunError):
                 raise error
-            if type(error).__name__ not in ("KilledWorker", "CancelledError", "CommClosedError", "KeyError"):
+            if type(error).__name__ not in ("KilledWorker", "CancelledError", "CommClosedError", "SessionGone"):
                 raise InternalError(f"a worker could not score bundle {number}: {error!r}") from error
         settlement = self.ledger.lose(number, "the worker that had it was lost, several times")
         if settlement is not None:

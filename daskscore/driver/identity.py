@@ -9,7 +9,7 @@ from typing import Any
 from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
 from daskscore.driver.plan import Plan, first_difference
-from daskscore.errors import OutputError, ScriptError
+from daskscore.errors import InputError, OutputError, ScriptError
 
 PLAN_KEYS = ("inputs", "mini_batch_size", "rank_mini_batch_count")
 ROW_KEYS = (
@@ -60,9 +60,16 @@ def check_same_job(layout: Layout, stored: dict[str, Any], now: dict[str, Any], 
 
 
 def check_same_plan(layout: Layout) -> None:
-    """Refuse to continue on other items, naming the first that differs."""
-    old, new = Plan(layout.plan).header, Plan(layout.new_plan).header
+    """Refuse to continue on other items, naming the first that differs; from here on the new plan is the plan."""
+    try:
+        old, new = Plan(layout.plan).header, Plan(layout.new_plan).header
+    except (OSError, ValueError, TypeError, InputError):
+        raise OutputError(
+            f"--resume: the plan in {layout.plan} is damaged. Start anew with --overwrite or another --output"
+        ) from None
     if old.fingerprint == new.fingerprint:
+        for file in layout.new_plan.iterdir():  # the same by construction; the old ones may have been damaged since
+            file.replace(layout.plan / file.name)
         return
     what = "their settings differ" if old.rank else first_difference(layout.plan, layout.new_plan)
     raise OutputError(

@@ -31,7 +31,7 @@ from daskscore.driver.metrics import gather
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
 from daskscore.driver.workers import Workers
-from daskscore.errors import RunError
+from daskscore.errors import OutputError, RunError
 from daskscore.sinks.interface import Sink
 from daskscore.worker.session import Assignment
 
@@ -62,6 +62,12 @@ class Session:
         """Score what the journal does not have, assemble, report."""
         before = self._account()
         if before.status is Status.COMPLETED:
+            rows = self.layout.rows(self.config.append_row_file_name)
+            if self.config.output_action == "append_row" and not rows.exists():
+                raise OutputError(
+                    f"--resume: the run in {self.layout.output} is Completed, but its rows {rows} are gone. "
+                    "Score them anew with --overwrite"
+                )
             results.remove_parts(self.layout)  # The driver was killed after its last word, or a resume has made them.
             return self._report(before, Verdict(Status.COMPLETED), seconds=before.seconds)
         began = time.monotonic()
@@ -74,7 +80,7 @@ class Session:
             verdict = self._run_engine(open_cluster, before, journal, logs)
             account = self._account()
             if verdict.status is Status.COMPLETED:
-                verdict = self._assemble(account)
+                verdict = self._missing(account) or self._assemble(account)
             report = self._report(account, verdict, seconds=before.seconds + time.monotonic() - began)
             self._last_words(logs, report)
             journal.append({"record": "end", "status": report.status})
@@ -138,6 +144,18 @@ class Session:
             progress=self.progress,
             logs=logs,
             interrupted=self.interruption,
+        )
+
+    def _missing(self, account: Account) -> Verdict | None:
+        """The engine has seen every mini-batch to its end; what the folder holds must say the same."""
+        tally = account.tally
+        gone = tally.total_mini_batches - tally.succeeded_mini_batches - tally.given_up_mini_batches
+        if not gone:
+            return None
+        return Verdict(
+            Status.FAILED,
+            f"the rows of {gone} mini-batches are gone: something has removed or cut files below {self.layout.state} while "
+            "the run went on. Run the same command with --resume to score them again",
         )
 
     def _assemble(self, account: Account) -> Verdict:

@@ -49,22 +49,27 @@ def main(commands: int, words: int, mark: int) -> None:
         return
     settings, _ = first
     redirect(settings["stdout_log"], settings["stderr_log"])
+    pid = os.getpid()
     try:
         script = _prepare(settings)
+        _only_in(pid)
     except BaseException as error:
+        _only_in(pid)
         _say_broken(words, settings, error, while_doing=f"load {settings['entry_script']}")
         return
     send(words, {"word": "loaded"})
     if settings["only_load"]:
         return
-    if script.init is not None:
-        try:
+    try:
+        if script.init is not None:
             script.init()
-        except BaseException as error:
-            _say_broken(words, settings, error, while_doing="run init()")
-            return
+        _only_in(pid)
+        scorer = Scorer(settings, script, words=words, mark=Mark.open(mark))
+    except BaseException as error:
+        _only_in(pid)
+        _say_broken(words, settings, error, while_doing="run init()")
+        return
     send(words, {"word": "ready"})
-    scorer = Scorer(settings, script, words=words, mark=Mark.open(mark))
     while (frame := frames.read()) is not None:
         scorer.score(*frame)
     if script.shutdown is not None:
@@ -114,8 +119,7 @@ class Scorer:
 
     def _score_one(self, index: int, tries: int, items: list[str]) -> None:
         mend_standard_descriptors()
-        there = [item for item in items if os.access(item, os.R_OK)] if self.files else items
-        gone = [item for item in items if item not in there] if len(there) < len(items) else []
+        there, gone = _sorted_out(items) if self.files else (items, [])
         if gone and not there:
             self._fail(index, Kind.INPUT, _cannot_read(gone[0]), "")
             return
@@ -158,9 +162,7 @@ class Scorer:
             self._start_segment(index + 1)
 
     def _only_here(self) -> None:
-        """A child that the script forked and let return from run() must not go on as a second scorer."""
-        if os.getpid() != self.pid:
-            os._exit(0)
+        _only_in(self.pid)
 
     def _open_part(self, path: str) -> int:
         try:
@@ -227,10 +229,25 @@ class Scorer:
         self.mark.write(self.sent, -1, 0.0, 0, 0, 0, 0)
 
 
+def _only_in(pid: int) -> None:
+    """A child that the script forked, and that comes back out of it, must not go on as a second scorer."""
+    if os.getpid() != pid:
+        os._exit(0)
+
+
 def _mini_batches(spans: list[list[int]]) -> Iterator[tuple[int, int]]:
     for first, count, tries in spans:
         for index in range(first, first + count):
             yield index, tries
+
+
+def _sorted_out(items: list[str]) -> tuple[list[str], list[str]]:
+    """The items that can be read, and those that cannot."""
+    there: list[str] = []
+    gone: list[str] = []
+    for item in items:
+        (there if os.access(item, os.R_OK) else gone).append(item)
+    return there, gone
 
 
 def _cannot_read(item: str) -> str:

@@ -97,6 +97,8 @@ class _Parent:
                 return False
             if pid == 0:
                 return True
+            if os.WIFSTOPPED(status):
+                continue  # traced by a program of the script, and not at its end
             self.forked.discard(pid)
             self._ended(pid, os.waitstatus_to_exitcode(status), usage.ru_maxrss * (1024 if _LINUX else 1))
 

@@ -57,6 +57,7 @@ class RowFormat:
         raise BadOutput(BAD_OUTPUT.format(type(result).__name__))
 
     def _elements(self, elements: list[Any] | tuple[Any, ...]) -> Rows:
+        elements = tuple(elements)  # a thread of the script may go on filling the list
         if not self.write or not elements:
             return Rows(b"", len(elements))
         write = to_json if self.format == "jsonl" else str

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,9 @@ from pathlib import Path
 
 from daskscore.errors import RunError
 from daskscore.scorer.guard import END, START
+
+CLOSE_SECONDS = 15.0
+"""How long a nursery may take to end in order; one that was stopped never does."""
 
 START_SECONDS = 60.0
 """How long a fork may take; only a machine in trouble needs more than some milliseconds."""
@@ -60,6 +64,7 @@ class Nursery:
                 close_fds=True,
             )
         self._asking = threading.Lock()
+        self._remove_at_end = tuple(remove_at_end)
         self._socket.sendall(json.dumps({"remove": list(remove_at_end)}).encode() + b"\n")
 
     @property
@@ -88,10 +93,14 @@ class Nursery:
             self._socket.sendall(END)
         self._socket.close()
         try:
-            self._process.wait(timeout=START_SECONDS)
+            self._process.wait(timeout=CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._process.kill()  # its guards know by the lifeline
             self._process.wait()
+        if self._process.returncode:
+            for folder, owner in self._remove_at_end:
+                if owner in (0, os.getpid()):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def passing_folder() -> str:

@@ -101,6 +101,9 @@ class Supervisor:
             while (word := scorer.hear()) is None or word["word"] != wanted:
                 if word is not None and word["word"] == "loaded":
                     scorer.doing = "in init()"
+                if word is not None and word["word"] == "stuck":
+                    scorer.end()
+                    raise _stuck(scorer, word)
                 if word is not None and word["word"] == "broken":
                     scorer.end()
                     return InitFailure(Kind.RAISE, word["message"], scorer.error_log, word["traceback"])
@@ -151,7 +154,9 @@ class Supervisor:
     def _note(self, scorer: ScorerProcess, told: _Told, word: Head) -> None:
         if word["word"] == "stuck":
             self.end()
-            raise RunError(f"{word['message']}: {scorer.part_path}")
+            raise _stuck(scorer, word)
+        if word["word"] not in ("scored", "failed"):
+            raise scorer.kill(Kind.CRASH, "the scorer spoke out of turn. Does the script fork and go on in the child?")
         told.words += 1
         if word["word"] == "scored":
             bad = word.get("failed_items", [])
@@ -170,7 +175,7 @@ class Supervisor:
     def _account_for_the_dead(self, scorer: ScorerProcess, told: _Told, ended: Ended) -> None:
         """What the scorer had said, what it had marked as done, and which mini-batch it was at when it ended."""
         for word in scorer.last_words():
-            if word["word"] != "end":
+            if word["word"] in ("scored", "failed", "stuck"):
                 self._note(scorer, told, word)
         progress = scorer.mark.read()
         if progress.words != told.words:
@@ -199,6 +204,10 @@ class Supervisor:
             initialized=self._scorer is not None or told.next > 0,
             seconds=time.monotonic() - began,
         )
+
+
+def _stuck(scorer: ScorerProcess, word: Head) -> RunError:
+    return RunError(f"{word['message']}: {scorer.part_path}")
 
 
 def _rest(spans: tuple[Span, ...], done: int) -> Iterator[Span]:

@@ -10,6 +10,10 @@ from daskscore.core.model import Bundle, Outcome
 from daskscore.worker.session import Session, plugin_name
 
 
+class SessionGone(Exception):
+    """The run has left this worker, or the worker was replaced: what it should score is lost, as with a machine."""
+
+
 def score_bundle(run: str, bundle: Bundle) -> Outcome:
     """Score a bundle in a free slot of this worker. What the script does to itself is in the outcome, never raised."""
     worker = get_worker()
@@ -27,6 +31,7 @@ def last_logs(run: str, dask_worker: Worker) -> dict[str, bytes]:
 
 
 def _session(run: str, worker: Worker) -> Session:
-    session = worker.plugins[plugin_name(run)]
-    assert isinstance(session, Session)
+    session = worker.plugins.get(plugin_name(run))
+    if not isinstance(session, Session):
+        raise SessionGone(f"worker {worker.address} holds no session of run {run}")
     return session
