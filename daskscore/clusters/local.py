@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -55,6 +56,7 @@ def _started(wanted: Wanted) -> Iterator[Started]:
             yield Started(client, own=True, scratch=scratch)
     finally:
         keeper.close()
+        shutil.rmtree(scratch, ignore_errors=True)  # where somebody has killed the keeper
 
 
 def _cluster(wanted: Wanted, scratch: str) -> LocalCluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def preflight(
             raise ScriptError(_words(failure, folder))
     finally:
         nursery.close()
+        shutil.rmtree(folder, ignore_errors=True)  # where the script has killed the nursery
 
 
 def _words(failure: InitFailure, folder: Path) -> str:

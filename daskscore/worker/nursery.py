@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -64,7 +63,6 @@ class Nursery:
                 close_fds=True,
             )
         self._asking = threading.Lock()
-        self._remove_at_end = tuple(remove_at_end)
         self._socket.sendall(json.dumps({"remove": list(remove_at_end)}).encode() + b"\n")
 
     @property
@@ -97,10 +95,6 @@ class Nursery:
         except subprocess.TimeoutExpired:
             self._process.kill()  # its guards know by the lifeline
             self._process.wait()
-        if self._process.returncode:
-            for folder, owner in self._remove_at_end:
-                if owner in (0, os.getpid()):
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def passing_folder() -> str:
