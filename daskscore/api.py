@@ -81,8 +81,6 @@ def run_step(
 ) -> Report:
     """Run one job of a file; its notes are the caller's to show."""
     config = step.config
-    for folder in step.folders:
-        folder.mkdir(parents=True, exist_ok=True)
     interruption = interruption or Interruption()
     layout = Layout(Path(os.path.abspath(config.output)))
     with (
@@ -92,6 +90,8 @@ def run_step(
         _check(config, layout, interruption)
         cluster = _cluster(config, client)
         plan = _take(config, held, accept_script_change=accept_script_change)
+        for folder in step.folders:  # not before: a job that is refused leaves nothing
+            folder.mkdir(parents=True, exist_ok=True)
         from daskscore.driver.session import Session
 
         session = Session(config, layout, plan, _sink(config, layout), Progress(quiet=quiet), interruption)

@@ -155,7 +155,7 @@ def _trouble(error: OSError, layout: Layout, *, begun: bool) -> DaskscoreError |
         return RunError(f"{error.strerror}: {place}. {kept}") if error.errno in DISK_TROUBLE else None
     if ours and (where or error.errno in DISK_TROUBLE):
         at = f" ({where})" if where and where != str(layout.output) else ""
-        advice = "Make room there, or name" if error.errno in DISK_TROUBLE else "Name"
+        advice = "Make room there, or name" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Name"
         return OutputError(
             f"output {layout.output} cannot be written: {error.strerror}{at}. {advice} another folder with --output"
         )

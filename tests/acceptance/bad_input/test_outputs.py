@@ -196,3 +196,12 @@ def test_a_script_that_prints_is_not_to_blame_for_a_full_disk(
     run(*words, "--resume")
     expected = "".join(f"{number:02}" * 2_000 + "\n" for number in range(40))
     assert (output / "parallel_run_step.txt").read_text() == expected
+
+
+def test_a_disk_that_cannot_be_written_needs_no_room(bench: Workbench, run: Run, disk: Callable[[str], Path]) -> None:
+    bench.script(SCRIPT)
+    bench.inputs("a")
+    place = disk("256k")
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    done = run(*JOB, "--output", f"{place}/out", ends=2)
+    assert done.stderr.endswith("Read-only file system. Name another folder with --output\n")
