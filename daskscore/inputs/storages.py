@@ -7,10 +7,12 @@ they are; fsspec's own functions read `?`, `#` and `*` in a name as something el
 from __future__ import annotations
 
 import asyncio
+import re
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from fsspec.asyn import get_loop
@@ -24,6 +26,18 @@ ONCE = {"retry_total": 0}
 CHUNK_BYTES = 256 << 10
 RANGE_BYTES = 4 << 20
 """What is asked for at once where an object comes in ranges; as much is held in memory."""
+
+Range = tuple[int, int]
+"""From and to: an object's first byte that is wanted, and the first one after it that is not."""
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class Changed(InputError):
+    """An object is not what it was when the run was planned."""
+
+    def __init__(self, uri: str, how: str) -> None:
+        super().__init__(f"{uri} has changed since the run was planned ({how}). Start the job anew without --resume")
 
 
 class Found(NamedTuple):
@@ -44,12 +58,18 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """An object on its way."""
+    """An object on its way, or a range of it."""
 
     size: int | None
-    """None where the storage does not say."""
+    """Of what is wanted; None where the storage does not say."""
     chunk: Callable[[], Awaitable[bytes]]
     """The next bytes; b"" at the end."""
+    total: int | None = None
+    """The size of the whole object."""
+    version: str = ""
+    """Another one where the object has changed; empty where the storage does not say."""
+    skip: int | None = None
+    """The server knows nothing of ranges: so many bytes come before those that are wanted, and others after them."""
 
 
 class Storage(Protocol):
@@ -71,8 +91,12 @@ class Storage(Protocol):
         """Objects whose path begins with that of the address, whatever follows."""
         ...
 
-    def open(self, address: Address) -> AbstractAsyncContextManager[Body]:
-        """An object's bytes, from its beginning."""
+    def open(self, address: Address, wanted: Range | None = None) -> AbstractAsyncContextManager[Body]:
+        """An object's bytes, all of them or a range; raises Changed where the object ends before the range does."""
+        ...
+
+    def cuts(self, address: Address) -> bool:
+        """Whether a range is sent without what is before it, as far as is known."""
         ...
 
 
@@ -107,12 +131,22 @@ class S3:
         return Page(found, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
 
     @asynccontextmanager
-    async def open(self, address: Address) -> AsyncIterator[Body]:
+    async def open(self, address: Address, wanted: Range | None = None) -> AsyncIterator[Body]:
         client = await self._fs.set_session()
-        answer = await client.get_object(Bucket=address.container, Key=address.path, **self._fs.req_kw)
+        more = {"Range": _header(wanted)} if wanted else {}
+        try:
+            answer = await client.get_object(Bucket=address.container, Key=address.path, **more, **self._fs.req_kw)
+        except client.exceptions.ClientError as error:
+            if wanted and error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:
+                raise _shorter(address, wanted) from None
+            raise
         stream = answer["Body"]
         async with stream:  # what it gives here differs between versions of aiobotocore
-            yield Body(answer["ContentLength"], lambda: stream.read(CHUNK_BYTES))
+            body = Body(answer["ContentLength"], lambda: stream.read(CHUNK_BYTES), version=answer.get("ETag", ""))
+            yield _cut(address, body, wanted, answer.get("ContentRange", ""))
+
+    def cuts(self, address: Address) -> bool:
+        return True
 
 
 class Azure:
@@ -153,21 +187,31 @@ class Azure:
         return Page(found, pages.continuation_token or None)
 
     @asynccontextmanager
-    async def open(self, address: Address) -> AsyncIterator[Body]:
+    async def open(self, address: Address, wanted: Range | None = None) -> AsyncIterator[Body]:
         blob = self._fs.service_client.get_blob_client(address.container, address.path)
         answers: list[Any] = []
 
         def note(answer: Any) -> None:
             answers[:] = [answer.http_response.internal_response]
 
+        more = {"offset": wanted[0], "length": wanted[1] - wanted[0]} if wanted else {}
         try:
-            stream = await blob.download_blob(max_concurrency=1, raw_response_hook=note, **ONCE)
+            try:
+                stream = await blob.download_blob(max_concurrency=1, raw_response_hook=note, **more, **ONCE)
+            except Exception as error:
+                if wanted and getattr(error, "status_code", None) == 416:
+                    raise _shorter(address, wanted) from None
+                raise
             chunks = stream.chunks()
-            yield Body(stream.size, lambda: anext(chunks, b""))
+            body = Body(stream.size, lambda: anext(chunks, b""), version=stream.properties.etag or "")
+            yield _cut(address, body, wanted, _azure_range(stream, wanted) if wanted else "")
         finally:
             # The client leaves an answer open whose reading was cancelled, and its connection with it.
             for answer in answers:
                 answer.close()
+
+    def cuts(self, address: Address) -> bool:
+        return True
 
 
 class Web:
@@ -178,6 +222,8 @@ class Web:
     def __init__(self, fs: Any, address: Address, secrets: dict[str, str]) -> None:
         self._fs = fs
         self._secrets = secrets
+        self._uncut: set[str] = set()
+        """Servers that have sent a whole object when a range was wanted."""
         self.endpoint = address.root.rstrip("/")
 
     async def connect(self) -> None:
@@ -195,14 +241,25 @@ class Web:
         raise NotImplementedError("a web server does not say what it has")
 
     @asynccontextmanager
-    async def open(self, address: Address) -> AsyncIterator[Body]:
-        async with self._get(address) as response:
+    async def open(self, address: Address, wanted: Range | None = None) -> AsyncIterator[Body]:
+        async with self._get(address, {"Range": _header(wanted)} if wanted else {}) as response:
+            if wanted and response.status == 416:
+                raise _shorter(address, wanted)
             response.raise_for_status()
             packed = response.headers.get("Content-Encoding", "identity") != "identity"
-            yield Body(None if packed else response.content_length, lambda: response.content.read(CHUNK_BYTES))
+            sent = response.headers.get("Content-Range", "something else") if response.status == 206 else ""
+            if sent and packed:
+                raise InputError(f"{address.uri} is compressed on its way, so no range can be read. Serve it as it is")
+            if wanted and not sent:
+                self._uncut.add(address.root)
+            body = Body(None if packed else response.content_length, lambda: response.content.read(CHUNK_BYTES))
+            yield _cut(address, body, wanted, sent)
+
+    def cuts(self, address: Address) -> bool:
+        return address.root not in self._uncut
 
     @asynccontextmanager
-    async def _get(self, address: Address) -> AsyncIterator[Any]:
+    async def _get(self, address: Address, more: Mapping[str, str] = MappingProxyType({})) -> AsyncIterator[Any]:
         url = address.uri
         if userinfo := self._secrets.get("url_userinfo"):
             url = url.replace("://", f"://{userinfo}@", 1)
@@ -210,7 +267,7 @@ class Web:
             url += ("&" if "?" in url else "?") + query
         session = await self._fs.set_session()
         options = dict(self._fs.kwargs)
-        headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
+        headers = {"Accept-Encoding": "identity", **options.pop("headers", {}), **more}
         try:
             request = session.get(self._fs.encode_url(url), headers=headers, **options)
         except TypeError as error:
@@ -251,19 +308,27 @@ class Other:
         return Page(sorted(one for one in found if one.path.startswith(address.path)))
 
     @asynccontextmanager
-    async def open(self, address: Address) -> AsyncIterator[Body]:
+    async def open(self, address: Address, wanted: Range | None = None) -> AsyncIterator[Body]:
         place = self._place(address)
-        size = (await self._ask("info", place))["size"]
-        yield Body(size, self._ranges(place, size))
+        info = await self._ask("info", place)
+        total = info["size"]
+        if wanted and total is not None and total < wanted[1]:
+            raise _shorter(address, wanted)
+        start, stop = wanted or (0, total)
+        size = None if stop is None else stop - start
+        yield Body(size, self._ranges(place, start, stop), total, str(info.get("etag") or ""))
 
-    def _ranges(self, place: str, size: int | None) -> Callable[[], Awaitable[bytes]]:
-        at = 0
+    def cuts(self, address: Address) -> bool:
+        return True
+
+    def _ranges(self, place: str, start: int, stop: int | None) -> Callable[[], Awaitable[bytes]]:
+        at = start
 
         async def chunk() -> bytes:
             nonlocal at
-            if size is None or at < size:
-                stop = at + RANGE_BYTES if size is None else min(at + RANGE_BYTES, size)
-                data: bytes = await self._ask("cat_file", place, start=at, end=stop)
+            if stop is None or at < stop:
+                end = at + RANGE_BYTES if stop is None else min(at + RANGE_BYTES, stop)
+                data: bytes = await self._ask("cat_file", place, start=at, end=end)
                 at += len(data)
                 return data
             return b""
@@ -286,6 +351,38 @@ def event_loop() -> AbstractEventLoop:
     """Where the coroutines of all storages run: fsspec's own loop, in a thread of this process."""
     loop: AbstractEventLoop = get_loop()
     return loop
+
+
+def _header(wanted: Range) -> str:
+    return f"bytes={wanted[0]}-{wanted[1] - 1}"
+
+
+def _cut(address: Address, body: Body, wanted: Range | None, sent: str) -> Body:
+    """The body of an answer as what was wanted of it; `sent` is the answer's Content-Range, empty if there is none."""
+    if wanted is None:
+        return replace(body, total=body.size)
+    start, stop = wanted
+    if not sent:
+        if body.size is not None and body.size < stop:
+            raise _shorter(address, wanted)
+        return replace(body, size=stop - start, total=body.size, skip=start)
+    found = _CONTENT_RANGE.fullmatch(sent.strip())
+    total = int(found[3]) if found and found[3] != "*" else None
+    if total is not None and total < stop:
+        raise _shorter(address, wanted)
+    if found is None or (int(found[1]), int(found[2]) + 1) != wanted:
+        raise InputError(f"{address.uri}: {_header(wanted)} was asked for, and {sent} was sent. Serve it another way")
+    return replace(body, size=stop - start, total=total)
+
+
+def _shorter(address: Address, wanted: Range) -> Changed:
+    return Changed(address.uri, f"it ends before byte {wanted[1]}")
+
+
+def _azure_range(stream: Any, wanted: Range) -> str:
+    """What Azure's client says of it is only what it was asked for, but the size of the object is right."""
+    total = stream.properties.content_range.rpartition("/")[2]
+    return f"bytes {wanted[0]}-{wanted[0] + stream.size - 1}/{total}"
 
 
 def _code(error: Exception) -> str:

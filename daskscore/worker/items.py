@@ -1,4 +1,8 @@
-"""Items on their way to local paths: what is known of each, where it will be, and which one is next. No effects."""
+"""Items on their way to local paths: what is known of each, where it will be, and which one is next. No effects.
+
+Most items are one mini-batch's own. Parts of objects, and objects that several mini-batches read from, are one item for
+all mini-batches of a bundle that want the same.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from daskscore.errors import InputError
 from daskscore.inputs.addresses import Address, is_remote, parse
+from daskscore.inputs.storages import Range
+from daskscore.inputs.troubles import Cause, Trouble
 from daskscore.worker.fetching import is_file_name
 
 
@@ -25,6 +31,35 @@ class NotStaged(NamedTuple):
     message: str
     permanent: bool
     """Another attempt would end the same way: the object is gone, or may not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of a remote object, to be read and not to be changed."""
+
+    uri: str
+    ranges: tuple[Range, ...]
+    """In order; at least one."""
+    size: int | None = None
+    """Of the object: the local file is as long, with the ranges in their places. None: it is the one range."""
+
+    def __post_init__(self) -> None:
+        borders = [border for wanted in self.ranges for border in wanted]
+        ordered = all(one < other for one, other in pairwise(borders)) and all(border >= 0 for border in borders[:1])
+        fitting = len(self.ranges) == 1 if self.size is None else bool(borders) and borders[-1] <= self.size
+        if not ordered or not fitting:
+            raise ValueError(f"{self.uri}: {self.ranges} are no ranges of an object of {self.size} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A whole object that other mini-batches of the bundle may want, too, to be read and not to be changed."""
+
+    uri: str
+
+
+Wanted: TypeAlias = "str | Part | Shared | NotStaged"
+"""A local path or the URI of an object; what is known not to come is handed on as it is."""
 
 
 class State(Enum):
@@ -38,13 +73,18 @@ class State(Enum):
 class Item:
     name: str
     """In the plan."""
-    batch: Batch
+    batches: list[Batch]
+    """Those that want it, in order."""
     address: Address | None
     """None: it is on this machine already."""
     path: str
     """Where it is, or will be."""
     state: State = State.WAITING
     problem: NotStaged | None = None
+    part: Part | None = None
+    """What of it is wanted; None: all."""
+    folder: Path | None = None
+    """Its own, where several mini-batches may want it; it goes with the last of them."""
     held: int = 0
     """Bytes of scratch space."""
     size: int = 0
@@ -55,8 +95,18 @@ class Item:
     task: asyncio.Task[None] | None = None
 
     @property
+    def batch(self) -> Batch:
+        """The first that still wants it. As mini-batches are handed out in order, it is the first that will use it."""
+        return next((batch for batch in self.batches if not batch.over), self.batches[-1])
+
+    @property
     def queue(self) -> Queue:
-        return self.batch.queue
+        return self.batches[0].queue
+
+    @property
+    def used_before(self) -> bool:
+        """A mini-batch has used it, and another one will."""
+        return self.batches[0].handed_out
 
     @property
     def settled(self) -> bool:
@@ -72,6 +122,7 @@ class Batch:
     folder: Path
     items: list[Item] = field(default_factory=list)
     held: int = 0
+    """Bytes of scratch space, those of items that others want, too, among them."""
     handed_out: bool = False
     over: bool = False
     """Nobody needs it any more."""
@@ -103,22 +154,43 @@ class Batch:
 class Queue:
     """The mini-batches of one bundle, and those of their items that are still to come."""
 
-    def __init__(self, number: int, folder: Path, mini_batches: Iterable[Sequence[str]]) -> None:
+    def __init__(self, number: int, folder: Path, mini_batches: Iterable[Sequence[Wanted]]) -> None:
         self.number = number
         self.folder = folder
         self.asked = -1
         """The mini-batch that a slot waits for, or waited for last."""
         self.handed_out = 0
-        self.batches = [self._batch(position, names) for position, names in enumerate(mini_batches)]
+        self._several: dict[Part | Shared, Item] = {}
+        self.batches = [self._batch(position, wanted) for position, wanted in enumerate(mini_batches)]
         waiting = (item for batch in self.batches for item in batch.items if item.state is State.WAITING)
-        self._fresh = deque(waiting)
+        self._fresh = deque(dict.fromkeys(waiting))
         self._again: list[Item] = []
 
-    def _batch(self, position: int, names: Sequence[str]) -> Batch:
+    def _batch(self, position: int, wanted: Sequence[Wanted]) -> Batch:
         batch = Batch(self, position, self.folder / f"{position}")
         places = _Places()
-        batch.items = [_made(name, batch, number, places) for number, name in enumerate(names)]
+        batch.items = [self._item(one, batch, number, places) for number, one in enumerate(wanted)]
         return batch
+
+    def _item(self, wanted: Wanted, batch: Batch, number: int, places: _Places) -> Item:
+        match wanted:
+            case NotStaged():
+                return Item(wanted.item, [batch], None, "", State.FAILED, wanted)
+            case str():
+                return _made(wanted, batch, batch.folder, number, places)
+            case Part() | Shared():
+                item = self._several.get(wanted)
+                if item is None:
+                    folder = self.folder / f"several-{len(self._several)}"
+                    item = _made(wanted.uri, batch, folder, 0, _Places())
+                    if isinstance(wanted, Part) and local_path(wanted.uri) is not None:
+                        raise ValueError(f"{wanted.uri} is on this machine, where it is read in its place")
+                    item.folder = folder
+                    item.part = wanted if isinstance(wanted, Part) else None
+                    self._several[wanted] = item
+                if item.batches[-1] is not batch:
+                    item.batches.append(batch)
+                return item
 
     @property
     def needed(self) -> Batch | None:
@@ -175,17 +247,44 @@ class _Places:
         return True
 
 
-def _made(name: str, batch: Batch, number: int, places: _Places) -> Item:
-    if not is_remote(name) or name.lower().startswith("file://"):
-        path = name[len("file://") :] if is_remote(name) else name
-        return Item(name, batch, None, path, State.HERE)
+def local_path(name: str) -> str | None:
+    """Of an item that is on this machine already; None for one that has to come."""
+    if not is_remote(name):
+        return name
+    return name[len("file://") :] if name.lower().startswith("file://") else None
+
+
+def _made(name: str, batch: Batch, folder: Path, number: int, places: _Places) -> Item:
+    if (path := local_path(name)) is not None:
+        return Item(name, [batch], None, path, State.HERE)
     try:
         address = parse(name)
     except InputError as error:
-        return Item(name, batch, None, "", State.FAILED, NotStaged(name, str(error), True))
+        return Item(name, [batch], None, "", State.FAILED, NotStaged(name, str(error), True))
     path = unquote(address.path.partition("?")[0]) if address.protocol == "http" else address.path
     place = places.place(path, number)
     if place is None:
         text = f"{name} ends with {os.path.basename(path)!r}, which cannot be the name of a local file. Rename it"
-        return Item(name, batch, address, "", State.FAILED, NotStaged(name, text, True))
-    return Item(name, batch, address, str(batch.folder / place))
+        return Item(name, [batch], address, "", State.FAILED, NotStaged(name, text, True))
+    return Item(name, [batch], address, str(folder / place))
+
+
+def problem_of(name: str, trouble: Trouble, attempts: int, seconds: float, scratch: Path = Path()) -> NotStaged:
+    """What is said of an item after its last attempt; secrets are still to be masked."""
+    words = trouble.words
+    permanent = True
+    match trouble.cause:
+        case Cause.MISSING:
+            text = f"{name} is not there any more ({words}). It was when the run was planned"
+        case Cause.FORBIDDEN | Cause.NO_CREDENTIALS:
+            text = f"{name} may not be read: {words}. Check the credentials on the workers"
+        case Cause.OTHER:
+            text = f"{name} cannot be read: {words}"
+        case Cause.LOCAL:
+            permanent = False
+            text = f"{name} cannot be kept in {scratch}: {words}. Free some space, or lower staging_limit"
+        case Cause.REFUSED | Cause.UNKNOWN_HOST | Cause.SILENT | Cause.PASSING:
+            permanent = False
+            times = f"{attempts} attempts over {seconds:.0f} s" if attempts > 1 else "one attempt"
+            text = f"{name} could not be read in {times}: {words}. Check the storage"
+    return NotStaged(name, text, permanent)

@@ -1,4 +1,4 @@
-"""Bring items of mini-batches to local paths, several at a time and ahead of the scorer.
+"""Bring items of mini-batches, or parts of them, to local paths, several at a time and ahead of the scorer.
 
 One `Stager` per worker, used by all its slots; one `Ahead` per bundle. Whatever changes here, changes on fsspec's event
 loop, where the objects come in: so there is no lock, and no thread of our own. Who is first:
@@ -9,7 +9,8 @@ loop, where the objects come in: so there is no lock, and no thread of our own. 
 
 Scratch space is bounded. What does not fit waits; the first mini-batch that a slot waits for may drop what was brought
 for later ones, and one that is larger than the limit comes when nothing else is held. So there is always one that
-gets on.
+gets on. What one mini-batch has used and others of its bundle will is not dropped for a bundle that began later: it
+would have to come again for each of them.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from daskscore.errors import RunError
+from daskscore.inputs.addresses import Address
 from daskscore.inputs.patience import Patience
-from daskscore.inputs.storages import event_loop
+from daskscore.inputs.storages import Changed, Storage, event_loop
 from daskscore.inputs.stores import Stores
 from daskscore.inputs.troubles import Cause, Trouble, explain
-from daskscore.worker.fetching import fetch
-from daskscore.worker.items import Batch, Item, NotStaged, Queue, State
+from daskscore.worker.fetching import fetch, fetch_ranges
+from daskscore.worker.items import Batch, Item, NotStaged, Queue, State, Wanted, problem_of
 
 T = TypeVar("T")
 
@@ -89,9 +91,11 @@ class Stager:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, mini_batches: Iterable[Sequence[str]]) -> Ahead:
+    def begin(self, mini_batches: Iterable[Sequence[Wanted]]) -> Ahead:
         """Start to bring the items of a bundle's mini-batches, in order; called in any thread, once per bundle."""
-        return Ahead(self, self.ask(self._begin(mini_batches)))
+        # Here and not on the event loop, of which a generator may want something itself.
+        bundle = list(mini_batches)
+        return Ahead(self, self.ask(self._begin(bundle)))
 
     def close(self) -> None:
         """Stop everything and remove it; those who wait in `next` are told so."""
@@ -108,7 +112,7 @@ class Stager:
 
     # What follows is called on the event loop alone.
 
-    async def _begin(self, mini_batches: Iterable[Sequence[str]]) -> Queue:
+    async def _begin(self, mini_batches: Sequence[Sequence[Wanted]]) -> Queue:
         if self._closed:
             raise RunError("staging has ended")
         number = next(self._numbers)
@@ -139,7 +143,9 @@ class Stager:
         """Nobody needs a mini-batch any more."""
         batch.over = True
         batch.changed.set()
-        for item in batch.items:
+        for item in (item for item in batch.items if item.batch.over):
+            if item.folder is not None:
+                shutil.rmtree(item.folder, ignore_errors=True)
             if item.task is not None:
                 item.task.cancel()  # gives its space back when it has ended
             else:
@@ -178,7 +184,7 @@ class Stager:
             self._make_room(batch, self.held_bytes + item.size - self.limit_bytes)
             return self.held_bytes + item.size <= self.limit_bytes or self.held_bytes == batch.held
         average = self.brought_bytes // self.brought_items if self.brought_items else 0
-        coming = sum(average for one in self._coming if not one.held)
+        coming = sum(max(one.size - one.held, 0 if one.held else average) for one in self._coming)
         return self.held_bytes + coming + (item.size or average) <= self.limit_bytes
 
     def _first_needed(self) -> Batch | None:
@@ -194,17 +200,12 @@ class Stager:
             storage = self.stores.opened(item.address)
             if storage is None:
                 storage = await asyncio.to_thread(self.stores.storage, item.address)
-            await fetch(
-                storage,
-                item.address,
-                Path(item.path),
-                incoming=item.queue.folder / f"incoming-{next(self._names)}",
-                silence_seconds=self.patience.silence_seconds,
-                reserve=partial(self._reserve, item),
-            )
+            await self._fetch(storage, item.address, item)
         except _NoRoom as refused:
             item.size = refused.size
             self._put_back(item)
+        except Changed as changed:
+            self._give_up(item, NotStaged(item.name, str(changed), True))
         except Exception as error:  # a storage library may raise anything
             trouble = explain(error)
             if trouble is None:
@@ -214,6 +215,19 @@ class Stager:
             item.state = State.HERE
             self.brought_items += 1
             self.brought_bytes += item.held
+
+    async def _fetch(self, storage: Storage, address: Address, item: Item) -> None:
+        target = Path(item.path)
+        incoming = item.queue.folder / f"incoming-{next(self._names)}"
+        silence = self.patience.silence_seconds
+        reserve = partial(self._reserve, item)
+        if item.part is None:
+            await fetch(storage, address, target, incoming=incoming, silence_seconds=silence, reserve=reserve)
+        else:
+            ranges, size = item.part.ranges, item.part.size
+            await fetch_ranges(
+                storage, address, ranges, target, size=size, incoming=incoming, silence_seconds=silence, reserve=reserve
+            )
 
     def _ended(self, item: Item, task: asyncio.Task[None]) -> None:
         """However it ended."""
@@ -227,8 +241,9 @@ class Stager:
                 batch.changed.set()
         if item.batch.over:
             self._release(item)
-        elif item.batch.settled:
-            item.batch.changed.set()
+        else:
+            for batch in (batch for batch in item.batches if batch.settled):
+                batch.changed.set()
         self.fill()
 
     def _failed(self, item: Item, trouble: Trouble) -> None:
@@ -238,33 +253,18 @@ class Stager:
         if trouble.may_pass or trouble.cause is Cause.LOCAL:
             pause = self.patience.pause(item.failures, item.first_asked)
         if pause is None:
-            item.state = State.FAILED
-            item.problem = self._problem(item, trouble)
+            seconds = self.patience.clock() - item.first_asked
+            self._give_up(item, problem_of(item.name, trouble, item.failures, seconds, self.scratch))
             return
         self.retries += 1
         item.not_before = self.patience.clock() + pause
         self._put_back(item)
         self._loop.call_later(pause, self.fill)
 
-    def _problem(self, item: Item, trouble: Trouble) -> NotStaged:
-        name, words = item.name, trouble.words
-        permanent = True
-        match trouble.cause:
-            case Cause.MISSING:
-                text = f"{name} is not there any more ({words}). It was when the run was planned"
-            case Cause.FORBIDDEN | Cause.NO_CREDENTIALS:
-                text = f"{name} may not be read: {words}. Check the credentials on the workers"
-            case Cause.OTHER:
-                text = f"{name} cannot be read: {words}"
-            case Cause.LOCAL:
-                permanent = False
-                text = f"{name} cannot be kept in {self.scratch}: {words}. Free some space, or lower staging_limit"
-            case Cause.REFUSED | Cause.UNKNOWN_HOST | Cause.SILENT | Cause.PASSING:
-                permanent = False
-                seconds = self.patience.clock() - item.first_asked
-                times = f"{item.failures} attempts over {seconds:.0f} s" if item.failures > 1 else "one attempt"
-                text = f"{name} could not be read in {times}: {words}. Check the storage"
-        return NotStaged(name, self.stores.mask(text), permanent)
+    def _give_up(self, item: Item, problem: NotStaged) -> None:
+        self._release(item)
+        item.state = State.FAILED
+        item.problem = problem._replace(message=self.stores.mask(problem.message))
 
     def _put_back(self, item: Item) -> None:
         """It has to come again, unless nobody needs it any more."""
@@ -274,9 +274,13 @@ class Stager:
             item.queue.put_back(item)
 
     def _release(self, item: Item) -> None:
-        self.held_bytes -= item.held
-        item.batch.held -= item.held
-        item.held = 0
+        self._hold(item, -item.held)
+
+    def _hold(self, item: Item, more: int) -> None:
+        item.held += more
+        self.held_bytes += more
+        for batch in item.batches:
+            batch.held += more
 
     def _reserve(self, item: Item, size: int) -> None:
         """Room for an item that is `size` bytes long, as far as is known; raises _NoRoom."""
@@ -285,15 +289,16 @@ class Stager:
             return
         batch = item.batch
         excess = self.held_bytes + more - self.limit_bytes
-        if excess > 0:
-            if batch is not self._first_needed():
+        if batch is not (first := self._first_needed()):
+            # What was refused to the first one is kept for it: or others might take it again and again.
+            awaited = sum(max(one.size - one.held, 0) for one in self._coming if one.batch is first)
+            if excess + awaited > 0:
                 raise _NoRoom(size)
+        elif excess > 0:
             self._make_room(batch, excess)
             if self.held_bytes + more > self.limit_bytes and self.held_bytes > batch.held:
                 raise _NoRoom(size)
-        item.held += more
-        batch.held += more
-        self.held_bytes += more
+        self._hold(item, more)
         self.most_held_bytes = max(self.most_held_bytes, self.held_bytes)
 
     def _make_room(self, batch: Batch, wanted: int) -> None:
@@ -302,9 +307,11 @@ class Stager:
             return
         others = [one for queue in self._queues for one in queue.batches if one.held and not one.handed_out]
         for other in sorted((one for one in others if one is not batch), key=lambda one: one.urgency, reverse=True):
-            for item in (item for item in other.items if item.held):
+            for item in (item for item in other.items if item.held and item.batch is other):
                 if wanted <= 0:
                     return
+                if item.used_before and other.queue.number < batch.queue.number:
+                    continue
                 wanted -= item.held
                 if item.task is not None:
                     item.task.cancel()
