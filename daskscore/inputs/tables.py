@@ -6,11 +6,11 @@ Called in the driver. Pieces never cross the border of a file; every record of a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from daskscore.core.partition_formats import path_columns, path_values
+from daskscore.core.partition_formats import hive_values, path_columns, path_values
 from daskscore.core.tables import (
     COMPRESSIONS_BY_SUFFIX,
     FORMATS_BY_SUFFIX,
@@ -31,8 +31,11 @@ from daskscore.inputs.text_columns import csv_reading, json_reading, take_header
 from daskscore.inputs.text_files import Opener, opened
 
 
-def decide_reading(files: Iterable[str], options: TableOptions, opener: Opener) -> Reading:
-    """How these files are read: their columns and dtypes, the same for all pieces. Looks at the first files only."""
+def decide_reading(files: Iterable[str], options: TableOptions, opener: Opener, keys: Sequence[str] = ()) -> Reading:
+    """How these files are read: their columns and dtypes, the same for all pieces. Looks at the first files only.
+
+    The `keys` of partitioned mini-batches are the last columns; one that is not in the files comes from their folders.
+    """
     rest = iter(files)
     first = next(rest, None)
     if first is None:
@@ -46,7 +49,7 @@ def decide_reading(files: Iterable[str], options: TableOptions, opener: Opener) 
             reading = json_reading(names, options, options.dialect, opener)
         case Format.PARQUET | Format.ARROW:
             reading = arrow_reading(format, names, options, opener)
-    return _select(_with_path_columns(reading, options), options)
+    return _select(_with_path_columns(reading, options, first, keys), options, keys)
 
 
 def table_pieces(
@@ -117,12 +120,23 @@ def _matching(files: Iterable[str], reading: Reading) -> Iterator[str]:
         yield file
 
 
-def _with_path_columns(reading: Reading, options: TableOptions) -> Reading:
+def _with_path_columns(reading: Reading, options: TableOptions, first: str, keys: Sequence[str]) -> Reading:
     found = [Column(options.path_column, "str", declared=True, from_path=True)] if options.path_column else []
-    for name, is_date in path_columns(options.partition_format):
-        column = options.declared(name) or Column(name, DATES if is_date else "str", declared=True)
-        found.append(replace(column, from_path=True, dtype="int64" if column.dtype == WHOLE else column.dtype))
+    found += [
+        _from_path(name, DATES if is_date else "str", options)
+        for name, is_date in path_columns(options.partition_format)
+    ]
     stored = {column.name for column in reading.columns}
+    known = ", ".join(column.name for column in reading.columns)
+    for key in keys:
+        if key in stored or any(column.name == key for column in found):
+            continue
+        if key not in hive_values(first):
+            raise InputError(
+                f"partition_keys: the records have no column {key} (they have {known}), and {first} lies in "
+                f"no folder {key}=…. Name columns of the records, or columns of partition_format"
+            )
+        found.append(_from_path(key, "str", options))
     for column in found:
         if column.name in stored:
             raise InputError(
@@ -138,8 +152,13 @@ def _with_path_columns(reading: Reading, options: TableOptions) -> Reading:
     )
 
 
-def _select(reading: Reading, options: TableOptions) -> Reading:
-    """Keep the columns that the user wants, in the user's order."""
+def _from_path(name: str, dtype: str, options: TableOptions) -> Column:
+    column = options.declared(name) or Column(name, dtype, declared=True)
+    return replace(column, from_path=True, dtype="int64" if column.dtype == WHOLE else column.dtype)
+
+
+def _select(reading: Reading, options: TableOptions, keys: Sequence[str]) -> Reading:
+    """Keep the columns that the user wants, in the user's order; then come the keys."""
     by_name = {column.name: column for column in reading.columns}
     for key, names in {
         "columns": options.columns,
@@ -153,7 +172,9 @@ def _select(reading: Reading, options: TableOptions) -> Reading:
                     f"{key}: the files have no column {name}. "
                     + (f"Did you mean {nearest[0]}?" if nearest else f"They have {', '.join(by_name)}")
                 )
-    columns = tuple(by_name[name] for name in options.columns or by_name if name not in options.drop_columns)
+    left_out = (*options.drop_columns, *keys)
+    columns = tuple(by_name[name] for name in options.columns or by_name if name not in left_out)
+    columns += tuple(by_name[key] for key in keys)
     if not columns:
         raise InputError("drop_columns: no column is left. Keep at least one")
     chosen = {column.name for column in columns}
@@ -161,7 +182,7 @@ def _select(reading: Reading, options: TableOptions) -> Reading:
         reading,
         columns=columns,
         selected=bool(options.columns or options.drop_columns),
-        index=tuple(name for name in reading.index if name in chosen),
+        index=tuple(name for name in reading.index if name in chosen and name not in keys),
     )
 
 
