@@ -202,6 +202,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 
+    def handle_expect_100(self) -> bool:
+        may = super().handle_expect_100()
+        self.wfile.flush()
+        return may
+
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""
 
