@@ -19,9 +19,9 @@ KEYS = {
     "header": "append_row_header",
     "index": "append_row_index",
     "quoting": "append_row_quoting",
-    "quotechar": "append_row_quotechar",
-    "escapechar": "append_row_escapechar",
-    "doublequote": "append_row_doublequote",
+    "quotechar": "append_row_quote_char",
+    "escapechar": "append_row_escape_char",
+    "doublequote": "append_row_double_quote",
     "na_rep": "append_row_na_rep",
     "float_format": "append_row_float_format",
     "date_format": "append_row_date_format",
@@ -29,9 +29,11 @@ KEYS = {
     "columns": "append_row_columns",
     "index_label": "append_row_index_label",
     "lineterminator": "append_row_line_terminator",
-    "encoding": "append_row_encoding",
 }
 """Keyword arguments of DataFrame.to_csv, and the keys of JobConfig that say the same where it has them."""
+
+QUOTING = ("minimal", "all", "nonnumeric", "none")
+"""Our words for the csv module's constants, which are the numbers of their places."""
 
 OURS = {
     "path_or_buf": "the rows go to append_row_file_name",
@@ -39,6 +41,7 @@ OURS = {
     "compression": "the output is written as it is",
     "chunksize": "a mini-batch is written in one piece",
     "storage_options": "the rows go to the output folder",
+    "encoding": "rows are UTF-8",
     "errors": "rows are UTF-8",
 }
 
@@ -64,8 +67,10 @@ def read(path: Path) -> tuple[dict[str, Any], list[Ignored]]:
             ignored.append(Ignored(named, f"daskscore has no key {key}"))
         elif option in ("header", "index") and not isinstance(value, bool):
             ignored.append(Ignored(named, f"is {shown(value)}, and daskscore knows true and false"))
-        else:
-            settings[key] = value
+        elif option == "quoting" and (isinstance(value, bool) or value not in range(len(QUOTING))):
+            ignored.append(Ignored(named, f"is {shown(value)}, and daskscore knows 0 to {len(QUOTING) - 1}"))
+        elif value is not None:
+            settings[key] = QUOTING[value] if option == "quoting" else value
     return settings, ignored
 
 

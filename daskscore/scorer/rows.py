@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from io import StringIO
-from itertools import repeat
-from types import GeneratorType, NoneType
+from types import GeneratorType
 from typing import Any, NamedTuple
+
+from daskscore.scorer.csv_rows import CsvRows
+from daskscore.scorer.json_rows import frame_as_json, to_json
+from daskscore.scorer.parquet_rows import ParquetRows
+from daskscore.scorer.records import BadOutput, encode
 
 BAD_OUTPUT = (
     "The run() method in the entry script should return a list or a pandas DataFrame. The length of returned result "
     "is considered as succeeded number of items. For --output_action=append_row, the returned result is what to write "
     "into the result file. The actual type of output is {}."
 )
-
-
-class BadOutput(TypeError):
-    """run() returned something that has no rows."""
+LINES: dict[str, Callable[[Any], str]] = {"text": str, "jsonl": to_json}
+"""The formats in which an element is a line, and what makes it one."""
 
 
 class Rows(NamedTuple):
@@ -39,6 +39,15 @@ class RowFormat:
     separator: str = " "
     header: bool = False
     index: bool = False
+    line_terminator: str = "\n"
+    to_csv: Mapping[str, Any] = field(default_factory=dict)
+    """Further keyword arguments of DataFrame.to_csv, for text and csv."""
+    mixed_types: bool = False
+    """Write a column of several types as text, in parquet."""
+
+    def __post_init__(self) -> None:
+        if self.write and self.format == "parquet":
+            import pyarrow  # noqa: F401 - now, and not while run() is on the clock
 
     def render(self, result: Any) -> Rows:
         """The rows of one mini-batch; raises BadOutput for what is no list, tuple, array or DataFrame."""
@@ -48,7 +57,7 @@ class RowFormat:
         if pandas is not None and isinstance(result, pandas.DataFrame):
             return self._frame(result)
         if pandas is not None and isinstance(result, pandas.Series):
-            return self._elements(result.tolist())
+            return self._series(result)
         numpy = sys.modules.get("numpy")
         if (numpy is not None and isinstance(result, numpy.ndarray) and result.ndim) or isinstance(
             result, GeneratorType
@@ -60,87 +69,38 @@ class RowFormat:
         elements = tuple(elements)  # a thread of the script may go on filling the list
         if not self.write or not elements:
             return Rows(b"", len(elements))
-        write = to_json if self.format == "jsonl" else str
-        return Rows(encode("\n".join(map(write, elements)) + "\n"), len(elements))
+        line = LINES.get(self.format)
+        if line is None:
+            return Rows(self._in_blocks.of_elements(elements), len(elements))
+        end = self.line_terminator
+        return Rows(encode(end.join(map(line, elements)) + end), len(elements))
+
+    def _series(self, series: Any) -> Rows:
+        if self.format in LINES or not self.write:
+            return self._elements(series.tolist())
+        return self._frame(series.to_frame("value" if series.name is None else series.name))
 
     def _frame(self, frame: Any) -> Rows:
-        header = self._header(frame) if self.header and self.write and self.format == "text" else None
-        if not self.write or not len(frame):
-            return Rows(b"", len(frame), header)
+        if not self.write:
+            return Rows(b"", len(frame))
+        if self.format not in LINES:
+            return Rows(self._in_blocks.of_frame(frame), len(frame))
         if self.format == "jsonl":
-            return Rows(encode("".join(to_json(record) + "\n" for record in self._records(frame))), len(frame))
-        return Rows(encode(self._csv(frame, header=False)), len(frame), header)
+            return Rows(encode(frame_as_json(frame, index=self.index)), len(frame))
+        header = self._text(frame.iloc[:0], header=True) if self.header else None
+        return Rows(encode(self._text(frame, header=False)) if len(frame) else b"", len(frame), header)
 
-    def _records(self, frame: Any) -> Iterator[dict[str, Any]]:
-        """Not `DataFrame.to_json`, which keeps ten digits of a number and milliseconds of a time."""
-        if self.index:
-            frame = frame.reset_index()
-        names = [str(name) for name in frame.columns]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise BadOutput(
-                f"run() returned a DataFrame with two columns called {twice}, and a JSON object has one. Rename one"
-            )
-        columns = [frame.iloc[:, place].tolist() for place in range(len(names))]
-        rows = zip(*columns, strict=True) if columns else repeat((), len(frame))
-        return (dict(zip(names, row, strict=True)) for row in rows)
-
-    def _header(self, frame: Any) -> str:
-        return self._csv(frame.iloc[:0], header=True)
-
-    def _csv(self, frame: Any, *, header: bool) -> str:
+    def _text(self, frame: Any, *, header: bool) -> str:
         text = StringIO(newline="")
-        frame.to_csv(text, sep=self.separator, header=header, index=self.index, lineterminator="\n")
+        options = {**self.to_csv, "sep": self.separator, "index": self.index, "lineterminator": self.line_terminator}
+        frame.to_csv(text, header=header, **options)
         return text.getvalue()
 
-
-def encode(text: str) -> bytes:
-    """UTF-8; a file name's undecodable bytes come out as they went in."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        try:
-            return text.encode(errors="surrogateescape")
-        except UnicodeEncodeError:
-            return text.encode(errors="surrogatepass")
+    @property
+    def _in_blocks(self) -> CsvRows | ParquetRows:
+        if self.format == "parquet":
+            return ParquetRows(index=self.index, mixed_types=self.mixed_types)
+        return CsvRows(self.separator, index=self.index, line_terminator=self.line_terminator, to_csv=self.to_csv)
 
 
-def to_json(element: Any) -> str:
-    """One JSON line. NaN, infinity and what pandas calls missing become null; what JSON has no word for, its text."""
-    try:
-        text = _STRICT.encode(element)
-    except (TypeError, ValueError):
-        element = _plain_inside(element)
-        text = _STRICT.encode(element)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(element, default=_plain)
-    return text
-
-
-def _plain(value: Any) -> Any:
-    """What stands in JSON for something that it does not know."""
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and (value is pandas.NaT or value is pandas.NA):
-        return None
-    if hasattr(value, "tolist"):
-        times = getattr(getattr(value, "dtype", None), "kind", "") in _TIMES
-        return _plain_inside((value.astype(str) if times else value).tolist())
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _plain_inside(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, (str, int, NoneType)) else str(key): _plain_inside(v) for key, v in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_plain_inside(part) for part in value]
-    return value
-
-
-_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
-_TIMES = ("m", "M")
-"""numpy's dates and durations; as a list they would be counts of nanoseconds."""
+__all__ = ["BAD_OUTPUT", "BadOutput", "RowFormat", "Rows"]
