@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskscore import jobfiles, plugins
 from daskscore.config import JobConfig
-from daskscore.config.paths import REGISTERED
 from daskscore.core.layout import Layout
+from daskscore.core.planning import Content
 from daskscore.core.report import Report
-from daskscore.driver import identity, scorers
+from daskscore.driver import identity, outputs, scorers, side_inputs
 from daskscore.driver.claim import Claim, claim
 from daskscore.driver.interruption import Interruption
-from daskscore.driver.plan import Plan, write_plan, write_rank_plan
+from daskscore.driver.job_inputs import JobInputs, open_inputs
+from daskscore.driver.plan import Plan
 from daskscore.driver.preflight import preflight
 from daskscore.driver.progress import Progress
+from daskscore.driver.side_inputs import Needed
 from daskscore.errors import ConfigError
-from daskscore.inputs.interface import Input
 from daskscore.sinks.interface import Sink
 
 if TYPE_CHECKING:
@@ -80,43 +79,80 @@ def run_step(
     interruption: Interruption | None = None,
 ) -> Report:
     """Run one job of a file; its notes are the caller's to show."""
-    config = step.config
     interruption = interruption or Interruption()
-    layout = Layout(Path(os.path.abspath(config.output)))
+    progress = Progress(quiet=quiet)
     with (
         interruption.listening(),
-        claim(layout, config.append_row_file_name, resume=resume, overwrite=overwrite) as held,
+        outputs.opened(
+            step.config, resume=resume, overwrite=overwrite, say=progress.say, on_loss=interruption.ask
+        ) as place,
     ):
-        _check(config, layout, interruption)
-        cluster = _cluster(config, client)
-        plan = _take(config, held, accept_script_change=accept_script_change)
-        for folder in step.folders:  # not before: a job that is refused leaves nothing
-            folder.mkdir(parents=True, exist_ok=True)
-        from daskscore.driver.session import Session
-
-        session = Session(config, layout, plan, _sink(config, layout), Progress(quiet=quiet), interruption)
-        return session.score(lambda: cluster)
+        how = {"resume": resume, "overwrite": overwrite, "accept_script_change": accept_script_change}
+        report = _score(step, place, client, progress, interruption, **how)
+        with interruption.in_good_order():
+            place.publish(report)
+        return report
 
 
-def _check(config: JobConfig, layout: Layout, interruption: Interruption) -> None:
-    """The script and the inputs, before any work starts; leaves the plan of this job as `new_plan`."""
-    over = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(_preflight, config, layout, over.is_set) if config.preflight else None
+def _score(
+    step: jobfiles.Step,
+    place: outputs.Place,
+    client: Client | None,
+    progress: Progress,
+    interruption: Interruption,
+    *,
+    resume: bool,
+    overwrite: bool,
+    accept_script_change: bool,
+) -> Report:
+    config, layout = step.config, Layout(place.folder)
+    with claim(layout, config.append_row_file_name, resume=resume, overwrite=overwrite) as held:
+        needed = side_inputs.find(config)
+        inputs = _check(config, place, needed, interruption, resume=held.continues)
         try:
-            _plan(config, layout)
+            cluster = _cluster(config, client)
+            plan = _take(config, held, inputs, accept_script_change=accept_script_change)
+            place.taken()
+            for folder in step.folders:  # not before: a job that is refused leaves nothing
+                folder.mkdir(parents=True, exist_ok=True)
+            from daskscore.driver.session import Session
+
+            sink = _sink(config, layout)
+            session = Session(config, layout, inputs, needed, plan, sink, progress, interruption, place.shown)
+            return session.score(lambda: cluster)
+        finally:
+            inputs.stop()
+
+
+def _check(
+    config: JobConfig, place: outputs.Place, needed: Needed, interruption: Interruption, *, resume: bool
+) -> JobInputs:
+    """The script and the inputs, before any work starts; leaves the plan of this job, or its beginning, as `new_plan`."""
+    layout = Layout(place.folder)
+    over = threading.Event()
+    inputs: JobInputs | None = None
+    with ThreadPoolExecutor(1) as pool:
+        check = pool.submit(_preflight, config, layout, needed, over.is_set) if config.preflight else None
+        try:
+            inputs = open_inputs(config, layout, skip=place.uri)
             import distributed  # noqa: F401 - takes as long as the preflight, so it is loaded meanwhile
 
+            inputs.wait(interruption, whole=resume)
             while check is not None and not interruption():
                 wait([check], timeout=LOOK_SECONDS)
                 if check.done():
                     check.result()
                     break
+        except BaseException:
+            if inputs is not None:
+                inputs.stop()
+            raise
         finally:
             over.set()  # an interrupt, or a mistake in the inputs, does not wait for an import of minutes
+    return inputs
 
 
-def _take(config: JobConfig, held: Claim, *, accept_script_change: bool) -> Plan:
+def _take(config: JobConfig, held: Claim, inputs: JobInputs, *, accept_script_change: bool) -> Plan:
     """Continue the run that stands in the output folder, or begin a new one."""
     layout, shape = held.layout, identity.shape(config)
     if held.continues:
@@ -126,71 +162,20 @@ def _take(config: JobConfig, held: Claim, *, accept_script_change: bool) -> Plan
         held.keep = True
     else:
         held.begin(shape)
-    return Plan(layout.plan)
+    return Plan(layout.plan, inputs.planner)
 
 
-def _preflight(config: JobConfig, layout: Layout, over: Callable[[], bool]) -> None:
-    settings = scorers.script_settings(config, layout, files=False)
+def _preflight(config: JobConfig, layout: Layout, needed: Needed, over: Callable[[], bool]) -> None:
+    settings = scorers.script_settings(config, layout, JobInputs(Content.WORDS), needed)
     preflight(settings, scorers.environment(config, layout), scorers.limits(config), stopping=over)
-
-
-def _plan(config: JobConfig, layout: Layout) -> None:
-    shape = identity.plan_shape(config)
-    for name, path in config.side_inputs.items():
-        if not path.exists():
-            raise ConfigError(f"side_inputs.{name}: {path} does not exist. Check the path")
-    if config.rank_mini_batch_count is not None:
-        write_rank_plan(layout.new_plan, config.rank_mini_batch_count, shape=shape)
-        return
-    inputs = [_input(entry, str(layout.output)) for entry in config.inputs]
-    if len({found.files for found in inputs}) > 1:
-        raise ConfigError("inputs: some are files and some are not. A job's inputs must be of one sort: make two jobs")
-    items = (found.items() for found in inputs)
-    write_plan(layout.new_plan, items, size=config.mini_batch_size, files=inputs[0].files, shape=shape)
-
-
-def _input(entry: str | dict[str, Any], skip: str) -> Input:
-    options = {"path": entry} if isinstance(entry, str) else dict(entry)
-    kind = options.pop("kind", "local")
-    if not isinstance(kind, str):
-        raise ConfigError(f"inputs: {kind!r} is no kind of input. Write its name, like kind: local")
-    make = plugins.find("input", kind)
-    own: dict[str, Any] = {}
-    if kind == "local":
-        path = options.get("path")
-        if not isinstance(path, str):
-            raise ConfigError(f"inputs: {entry!r} names no path. Write a file, a folder or a glob")
-        path = _registered(path)
-        scheme = path.split("://")[0] if "://" in path else ""
-        if scheme not in ("", "file"):
-            raise ConfigError(f"inputs: {path}: {scheme}:// is not supported. Name a local file, folder or glob")
-        own = {"path": path.removeprefix("file://"), "skip": skip}
-    known = [name for name in inspect.signature(make).parameters if name == "path" or name not in own]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"inputs: {kind} has no option {name}. It knows {', '.join(known)}")
-    try:
-        found: Input = make(**{**options, **own})
-    except TypeError as error:
-        raise ConfigError(f"inputs: {entry!r} is not usable: {error}") from error
-    return found
-
-
-def _registered(path: str) -> str:
-    """Where registered data stands; other paths are what they are."""
-    if not REGISTERED.match(path):
-        return path
-    from daskscore.workspace.locations import resolve
-    from daskscore.workspace.store import open_workspace
-
-    return resolve(open_workspace(), path).uri
 
 
 def _sink(config: JobConfig, layout: Layout) -> Sink:
     make = plugins.find("sink", config.output_action)
     options: dict[str, Any] = {"output": layout.output}
     if config.output_action == "append_row":
-        options = {"path": layout.rows(config.append_row_file_name), "scratch": layout.state}
+        rows = scorers.rows(config)
+        options = {"path": layout.rows(config.append_row_file_name), "scratch": layout.state, "rows": rows}
     sink: Sink = make(**options)
     return sink
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from daskscore import config
 from daskscore.core.layout import Layout
+from daskscore.core.planning import Content
 from daskscore.core.protocol import Head
 from daskscore.driver import scorers
+from daskscore.driver.job_inputs import JobInputs
 from daskscore.worker.process import Desk, Limits
 
 ACTS = """
@@ -39,7 +41,7 @@ def script_settings(folder: Path, script: str = ACTS, **changes: Any) -> Head:
     path = folder / "score.py"
     path.write_text(textwrap.dedent(script))
     job = config.load(None, {"entry_script": str(path), "inputs": [str(folder)], "output": str(folder / "out")})
-    return {**scorers.script_settings(job, Layout(folder / "out"), files=False), **changes}
+    return {**scorers.script_settings(job, Layout(folder / "out"), JobInputs(Content.WORDS)), **changes}
 
 
 def desk(

@@ -150,7 +150,7 @@ def test_parallel_run_config_has_the_defaults_of_the_reference() -> None:
     """CONTRACT 2.1, section 0."""
     job = JobConfig.model_validate(step().translated().settings)
     assert (job.run_invocation_timeout, job.run_max_try, job.logging_level) == (60, 3, "INFO")
-    assert (job.mini_batch_size, job.process_count_per_node) == (10, None)
+    assert (job.mini_batch_size, job.process_count_per_node) == (None, None)
     assert job.append_row_file_name == "parallel_run_step.txt"
 
 
@@ -396,7 +396,7 @@ def test_a_parallel_step_is_a_job() -> None:
     translated = scoring()(images="images", model=Input(path="model", type="uri_folder")).translated("out")
     job = JobConfig.model_validate(translated.settings)
     assert job.inputs == [str(Path.cwd() / "images")]
-    assert job.side_inputs == {"model": Path.cwd() / "model"}
+    assert job.side_inputs == {"model": str(Path.cwd() / "model")}
     assert job.arguments == [
         "--model",
         "${{side_inputs.model}}",
@@ -439,7 +439,9 @@ def test_a_table_in_direct_mode() -> None:
     )
     made = function(images=Path("table"), model="m")
     made.inputs.images.mode = "direct"
-    assert made.translated("out").settings["inputs"] == [{"path": str(Path.cwd() / "table"), "type": "mltable"}]
+    assert made.translated("out").settings["inputs"] == [
+        {"path": str(Path.cwd() / "table"), "type": "mltable", "mode": "direct"}
+    ]
 
 
 def test_an_unknown_input_names_the_nearest() -> None:

@@ -21,21 +21,33 @@ UNUSABLE: dict[str, list[Any]] = {
     "entry_script": [*PATH, "job.yml"],
     "source_directory": [3, "", "a\0b", ["a"], "s3://bucket/a"],
     "inputs": [[], "", [""], [3], {"kind": "local", "path": 3}, 3, None, [None], {"a", "b"}],
-    "output": PATH,
+    "output": [*PATH[:-1], {"storage_options": {}}, {"path": "s3://b/a", "key": "k"}],
     "arguments": [3, {"a": 1}, [None], [["a"]], [{"a": 1}], "an 'open quote", None],
-    "mini_batch_size": [*WHOLE, "10KB", "1 MB"],
+    "mini_batch_size": [*WHOLE[:-1], "10KBKB", "0 rows", "rows", "1.5 MB", "-1KB"],
+    "partition_keys": ["", [""], [3], {"a": 1}, ["a", "a"], None],
     "rank_mini_batch_count": WHOLE[:-1],
-    "side_inputs": [3, ["a"], {"model": 3}, {"model": ""}, {"model": "s3://bucket/a"}, None],
+    "side_inputs": [3, ["a"], {"model": 3}, {"model": ""}, {"model": {"uri": "a"}}, None],
+    "models": [[""], [3], 3, None, [None], {"a", "b"}],
     "error_threshold": THRESHOLD,
     "mini_batch_error_threshold": THRESHOLD,
     "allowed_failed_count": OPTIONAL_THRESHOLD,
     "allowed_failed_percent": [-1, 100.1, "ten", True, math.nan],
     "output_action": ["append", "", 3, None, ["append_row"]],
     "append_row_file_name": ["", ".", "..", "a/b", "a?b", "a\0b", "report.json", ".daskscore", "x" * 256, 3, None],
-    "append_row_format": ["csv", 3, None],
+    "append_row_format": ["xlsx", 3, None],
     "append_row_separator": ["", ", ", "\n", '"', 3, None],
     "append_row_header": YES_NO,
     "append_row_index": YES_NO,
+    "append_row_quoting": ["some", 3, None],
+    "append_row_quote_char": ["", "''", "\n", 3, None],
+    "append_row_escape_char": ["", "!!", "\0", 3],
+    "append_row_double_quote": YES_NO,
+    "append_row_line_terminator": ["", "\r", ";", "\n\n", 3, None],
+    "append_row_na_rep": ["\n", "a\0b", 3, None],
+    "append_row_float_format": ["", "3f", "%s %s", "%d%%%", 3],
+    "append_row_date_format": ["", "Y-m-d", "%Y\0", 3],
+    "append_row_decimal": ["", ",,", "\r", 3, None],
+    "append_row_mixed_types": YES_NO,
     "logging_level": ["LOUD", 10, None],
     "run_invocation_timeout": [*SECONDS, None],
     "init_timeout": SECONDS,
@@ -44,6 +56,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "first_task_creation_timeout": [*SECONDS, None],
     "progress_update_timeout": SECONDS,
     "memory_limit_per_process": [0, -1, "10KBKB", "much", True, [1]],
+    "staging_limit": [0, -1, "10KBKB", "much", True, [1], None],
     "process_count_per_node": WHOLE[:-1],
     "node_count": WHOLE,
     "environment_variables": [["a"], {"": "a"}, {"A=B": "c"}, {"A\0": "c"}, {"A": None}, {"A": [1]}, {"A": "\0"}, None],
@@ -58,8 +71,10 @@ ASSIGNMENTS: dict[str, tuple[str, Any]] = {
     "output": ("/other", Path("/other")),
     "arguments": ("[--model, 1.10, --flag, yes, 0x10]", ["--model", "1.10", "--flag", "yes", "0x10"]),
     "mini_batch_size": ("7", 7),
+    "partition_keys": ("[]", []),
     "rank_mini_batch_count": ("null", None),
-    "side_inputs": ("{model: /models/a.bin}", {"model": Path("/models/a.bin")}),
+    "side_inputs": ("{model: /models/a.bin}", {"model": "/models/a.bin"}),
+    "models": ("[/models/a.bin, 'model:b']", ["/models/a.bin", "model:b"]),
     "error_threshold": ("5", 5),
     "mini_batch_error_threshold": ("6", 6),
     "allowed_failed_count": ("7", 7),
@@ -70,6 +85,16 @@ ASSIGNMENTS: dict[str, tuple[str, Any]] = {
     "append_row_separator": (",", ","),
     "append_row_header": ("true", True),
     "append_row_index": ("yes", True),
+    "append_row_quoting": ("NonNumeric", "nonnumeric"),
+    "append_row_quote_char": ("|", "|"),
+    "append_row_escape_char": ("!", "!"),
+    "append_row_double_quote": ("no", False),
+    "append_row_line_terminator": (r"\r\n", "\r\n"),
+    "append_row_na_rep": ("NA", "NA"),
+    "append_row_float_format": ("%.3f", "%.3f"),
+    "append_row_date_format": ("%Y", "%Y"),
+    "append_row_decimal": (",", ","),
+    "append_row_mixed_types": ("false", False),
     "logging_level": ("debug", "DEBUG"),
     "run_invocation_timeout": ("0.5", 0.5),
     "init_timeout": ("90", 90),
@@ -78,6 +103,7 @@ ASSIGNMENTS: dict[str, tuple[str, Any]] = {
     "first_task_creation_timeout": ("31", 31),
     "progress_update_timeout": ("32", 32),
     "memory_limit_per_process": ("1.5GB", 3 << 29),
+    "staging_limit": ("512MB", 512 << 20),
     "process_count_per_node": ("2", 2),
     "node_count": ("3", 3),
     "environment_variables": ("{VERSION: 1.10, ON: true}", {"VERSION": "1.10", "ON": "true"}),
@@ -123,15 +149,14 @@ def test_set_reaches_every_key(key: str, text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mini_batch_size": 0}, "mini_batch_size: 0 is not usable. Write a whole number, at least 1"),
+        (
+            {"mini_batch_size": 0},
+            "mini_batch_size: 0 is not usable. Write a number of files like 10, or of records a size like 1MB or '5000 rows'",
+        ),
         (
             {"run_invocation_timeout": "60s"},
             "run_invocation_timeout: '60s' is not usable. "
             "Write a number of seconds, more than 0 and at most 259200 (three days)",
-        ),
-        (
-            {"mini_batch_size": "10KB"},
-            "mini_batch_size: '10KB' is a size, and files are counted. Write a number of files, like 10",
         ),
         ({"output_action": "append"}, "output_action: 'append' is not usable. Write 'append_row' or 'summary_only'"),
         (
@@ -158,7 +183,7 @@ def test_set_reaches_every_key(key: str, text: str, value: Any) -> None:
         ),
         (
             {"side_inputs": {"m": 3}},
-            "side_inputs.m: 3 is not usable. Write names with paths, like {model: models/best.bin}",
+            "side_inputs: m names no path. Write a file, a folder, an address or registered data",
         ),
         (
             {"rank_mini_batch_count": 3},
@@ -270,7 +295,7 @@ def test_paths_in_a_file_start_at_the_file_and_those_of_flags_start_here(
     monkeypatch.chdir(tmp_path)
     found = load("jobs/job.yml", {"output": "here"})
     assert found.inputs == [f"{tmp_path}/jobs/in", f"{tmp_path}/more/*.png", {"path": f"{tmp_path}/jobs/deep/in"}]
-    assert found.side_inputs == {"model": tmp_path / "jobs" / "m.bin"}
+    assert found.side_inputs == {"model": str(tmp_path / "jobs" / "m.bin")}
     assert (found.source_directory, found.entry_script) == (tmp_path / "jobs", "score.py")
     assert (found.output, found.cluster) == (tmp_path / "here", f"{tmp_path}/jobs/scheduler.json")
 

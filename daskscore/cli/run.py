@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,9 +39,15 @@ class CommandWithScript(click.Command):
 @click.argument("jobs", metavar="[JOB]", nargs=-1, type=click.Path())
 @click.option("--entry-script", metavar="FILE", help="The scoring script, or a module of --source-directory.")
 @click.option("--source-directory", metavar="DIR", help="The script's folder (default: where it stands).")
-@click.option("--input", "inputs", metavar="PATH", multiple=True, help="A file, folder or glob; may be given again.")
+@click.option(
+    "--input",
+    "inputs",
+    metavar="PATH",
+    multiple=True,
+    help="A file, folder, glob, URI or data:NAME; may be given again.",
+)
 @click.option("--output", metavar="DIR", help="The folder for rows, report and logs.")
-@click.option("--mini-batch-size", metavar="N", help="Files per call of run().")
+@click.option("--mini-batch-size", metavar="N", help="Files per call of run(), or of records a size like 1MB.")
 @click.option("--output-action", metavar="ACTION", help="append_row or summary_only.")
 @click.option("--append-row-file-name", metavar="NAME", help="The file of rows in the output folder.")
 @click.option("--error-threshold", metavar="N", help="Failed items that are allowed; -1 any number.")
@@ -142,10 +149,19 @@ def _settings(
     settings: dict[str, Any] = dict(map(parse_assignment, assignments))
     settings |= {key: value for key, value in flags.items() if value is not None}
     if inputs:
-        settings["inputs"] = list(inputs)
+        settings["inputs"] = [_input(entry) for entry in inputs]
     if arguments:
         settings["arguments"] = arguments
     return settings
+
+
+def _input(entry: str) -> Any:
+    """A path, or a mapping like `{path: data.csv, type: tabular}`."""
+    from daskscore.job_file import parse
+
+    if not (entry.startswith("{") and entry.endswith("}")) or os.path.lexists(entry):
+        return entry
+    return parse(entry, "--input")
 
 
 def _tell(report: Report) -> None:

@@ -23,6 +23,10 @@ from daskscore.config.values import (
     check_path,
     not_usable,
     read_inputs,
+    read_mini_batch_size,
+    read_names,
+    read_output,
+    read_side_inputs,
     read_texts,
     read_words,
 )
@@ -30,6 +34,24 @@ from daskscore.config.values import (
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
 LONGEST_FILE_NAME = 200
 """A file name may have 255 bytes; the sink needs some for the name under which it writes."""
+DELIMITED = ("text", "csv")
+FILE_FORMATS = ("csv", "parquet")
+"""Their names end in the file's usual ending."""
+FORMATS_OF = {
+    "append_row_separator": DELIMITED,
+    "append_row_header": DELIMITED,
+    "append_row_quoting": DELIMITED,
+    "append_row_quote_char": DELIMITED,
+    "append_row_escape_char": DELIMITED,
+    "append_row_double_quote": DELIMITED,
+    "append_row_line_terminator": DELIMITED,
+    "append_row_na_rep": DELIMITED,
+    "append_row_float_format": DELIMITED,
+    "append_row_date_format": DELIMITED,
+    "append_row_decimal": DELIMITED,
+    "append_row_mixed_types": ("parquet",),
+}
+"""Where a key that is not for every format has a meaning."""
 RESERVED_ARGUMENTS = (
     "mini_batch_size",
     "error_threshold",
@@ -61,21 +83,40 @@ class JobConfig(BaseModel):
         list[str | dict[str, Any]], BeforeValidator(read_inputs), Wanted("a file, a folder, a glob, or a list of these")
     ] = []
     """Files, folders and globs; each is cut into mini-batches by itself, in this order."""
-    output: FolderPath
+    output: Annotated[
+        Path | str | dict[str, Any],
+        BeforeValidator(read_output),
+        Wanted("the path of a folder, or an address like s3://bucket/folder/"),
+    ]
     """The folder for the rows, the report and the logs."""
     arguments: Annotated[
         list[str], BeforeValidator(read_words), Wanted("a list of words, or a text that a shell would split into them")
     ] = []
     """What the script finds in `sys.argv` after the system's own arguments."""
-    mini_batch_size: AtLeastOne = 10
-    """How many files one call of run() is given."""
+    mini_batch_size: Annotated[
+        int | str | None,
+        BeforeValidator(read_mini_batch_size),
+        Wanted("a number of files like 10, or of records a size like 1MB or '5000 rows'"),
+    ] = None
+    """How much one call of run() is given: 10 files where not given; of records 1MB, or another size, or `5000 rows`."""
+    partition_keys: Annotated[
+        list[str], BeforeValidator(read_names), Wanted("a list of names, like [store, brand]")
+    ] = []
+    """Columns, or parts of file names: all items with the same values are one mini-batch, whatever its size."""
     rank_mini_batch_count: AtLeastOne | None = None
     """Instead of inputs: this many mini-batches that have a number and no items."""
     side_inputs: Annotated[
-        dict[str, Annotated[Path, BeforeValidator(check_path)]],
+        dict[str, str | dict[str, Any]],
+        BeforeValidator(read_side_inputs),
         Wanted("names with paths, like {model: models/best.bin}"),
     ] = {}
     """Files and folders that every scorer needs; `${{side_inputs.name}}` in an argument becomes the path."""
+    models: Annotated[
+        list[str | dict[str, Any]],
+        BeforeValidator(read_inputs),
+        Wanted("a registered model like azureml:name:1, a path or an address, or a list of these"),
+    ] = []
+    """What `Model.get_model_path` finds; AZUREML_MODEL_DIR is the folder that holds the first one."""
     error_threshold: Threshold = -1
     """More failed items than this end the job; -1: any number may fail."""
     mini_batch_error_threshold: Threshold = -1
@@ -87,13 +128,28 @@ class JobConfig(BaseModel):
     output_action: Literal["append_row", "summary_only"] = "append_row"
     """append_row: one file with the rows of all mini-batches; summary_only: rows are only counted."""
     append_row_file_name: Annotated[str, Wanted("a file name")] = DEFAULT_FILE_NAME
-    append_row_format: Literal["text", "jsonl"] = "text"
+    append_row_format: Literal["text", "jsonl", "csv", "parquet"] = "text"
     append_row_separator: Annotated[str, Wanted("one character, like ','")] = " "
-    """Between the columns of a DataFrame."""
+    """Between the columns of a DataFrame; a comma where the format is csv."""
     append_row_header: YesNo = False
-    """One line with a DataFrame's column names at the top."""
+    """One line with a DataFrame's column names at the top; on where the format is csv."""
     append_row_index: YesNo = False
     """A DataFrame's index as the first column."""
+    append_row_quoting: Literal["minimal", "all", "nonnumeric", "none"] = "minimal"
+    """Which fields stand in quotes."""
+    append_row_quote_char: Annotated[str, Wanted("one character, like '\"'")] = '"'
+    append_row_escape_char: Annotated[str | None, Wanted("one character, like a backslash")] = None
+    """Before what would be read as a separator or a quote, where it is not in quotes or doubled."""
+    append_row_double_quote: YesNo = True
+    """A quote inside of quotes is written twice."""
+    append_row_line_terminator: Annotated[str, Wanted(r"'\n' or '\r\n'")] = "\n"
+    append_row_na_rep: Annotated[str, Wanted("a text, like 'NA'")] = ""
+    """What stands for a missing value."""
+    append_row_float_format: Annotated[str | None, Wanted("a format for one number, like '%.3f'")] = None
+    append_row_date_format: Annotated[str | None, Wanted("a format for one time, like '%Y-%m-%d'")] = None
+    append_row_decimal: Annotated[str, Wanted("one character, like ','")] = "."
+    append_row_mixed_types: YesNo = False
+    """A column that has several types is written as text, in a Parquet file."""
     logging_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     run_invocation_timeout: Seconds = 60
     """Seconds that one call of run() may take."""
@@ -109,6 +165,8 @@ class JobConfig(BaseModel):
     """Seconds without any progress after which the job ends; longer than all other deadlines where not given."""
     memory_limit_per_process: Bytes | None = None
     """A scorer that holds more is ended, and its mini-batch fails with kind `memory`."""
+    staging_limit: Bytes = 2 << 30
+    """How much of the inputs in storages a worker keeps on its own disk while they are scored, and ahead of that."""
     process_count_per_node: AtLeastOne | None = None
     """Scorer processes per node; as many as the machine has processors where not given."""
     node_count: AtLeastOne = 1
@@ -134,7 +192,7 @@ class JobConfig(BaseModel):
         settings = absolute(settings, current_folder())
         return settings if settings.get("source_directory") else with_script(settings, current_folder())
 
-    @field_validator("output_action", "append_row_format", "bundle_size", mode="before")
+    @field_validator("output_action", "append_row_format", "append_row_quoting", "bundle_size", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -149,13 +207,6 @@ class JobConfig(BaseModel):
     def _no_job_file(cls, value: str) -> str:
         if value.lower().endswith((".yml", ".yaml", ".json")):
             raise ValueError(f"{value} is no Python file. A job file is named without a flag: daskscore run {value}")
-        return value
-
-    @field_validator("mini_batch_size", mode="before")
-    @classmethod
-    def _files_are_counted(cls, value: object) -> object:
-        if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*[kmg]i?b?\s*", value, re.IGNORECASE):
-            raise ValueError(f"{value!r} is a size, and files are counted. Write a number of files, like 10")
         return value
 
     @field_validator("append_row_file_name")
@@ -180,6 +231,46 @@ class JobConfig(BaseModel):
             raise not_usable()
         return value
 
+    @field_validator("append_row_quote_char", "append_row_escape_char", "append_row_decimal")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in "\r\n\0"):
+            raise not_usable()
+        return value
+
+    @field_validator("append_row_line_terminator")
+    @classmethod
+    def _ends_a_line(cls, value: str) -> str:
+        value = value.replace(r"\r", "\r").replace(r"\n", "\n")
+        if value not in ("\n", "\r\n"):
+            raise not_usable()
+        return value
+
+    @field_validator("append_row_na_rep")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if re.search("[\r\n\0]", value):
+            raise not_usable()
+        return value
+
+    @field_validator("append_row_float_format")
+    @classmethod
+    def _formats_a_number(cls, value: str | None) -> str | None:
+        try:
+            usable = value is None or (value % 1.5 != value and "\0" not in value)
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise not_usable()
+        return value
+
+    @field_validator("append_row_date_format")
+    @classmethod
+    def _formats_a_time(cls, value: str | None) -> str | None:
+        if value is not None and ("%" not in value or "\0" in value):
+            raise not_usable()
+        return value
+
     @field_validator("arguments")
     @classmethod
     def _not_reserved(cls, value: list[str]) -> list[str]:
@@ -193,6 +284,28 @@ class JobConfig(BaseModel):
         return value
 
     @model_validator(mode="after")
+    def _rows_of_one_format(self) -> Self:
+        """What is not said is as the format has it; what is said must mean something in it."""
+        given, form = self.model_fields_set, self.append_row_format
+        usual: dict[str, Any] = {"append_row_file_name": f"parallel_run_step.{form}"} if form in FILE_FORMATS else {}
+        if form == "csv":
+            usual |= {"append_row_separator": ",", "append_row_header": True}
+        self.__dict__.update({key: value for key, value in usual.items() if key not in given})
+        for key, formats in FORMATS_OF.items():
+            if form not in formats and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"{key}: is for append_row_format {' and '.join(formats)}, and this job's is {form}. "
+                    "Remove one of the two"
+                )
+        if form in DELIMITED:
+            told: dict[str | None, str] = {self.append_row_separator: "append_row_separator"}
+            for key in ("append_row_quote_char", "append_row_escape_char"):
+                if (character := getattr(self, key)) in told:
+                    raise ValueError(f"{key}: {character!r} is the {told[character]} too. Choose another for one")
+                told[character] = key
+        return self
+
+    @model_validator(mode="after")
     def _something_to_score(self) -> Self:
         if not self.inputs and self.rank_mini_batch_count is None:
             raise ValueError(
@@ -201,6 +314,19 @@ class JobConfig(BaseModel):
             )
         if self.inputs and self.rank_mini_batch_count is not None:
             raise ValueError("rank_mini_batch_count: is for jobs without inputs. Remove one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> Self:
+        if self.partition_keys and self.mini_batch_size is not None:
+            raise ValueError(
+                "Parameters mini_batch_size and partition_keys are mutually exclusive, because they specify different ways "
+                "to partition the input datasets into mini-batches. Remove one of the two"
+            )
+        if self.partition_keys and self.rank_mini_batch_count is not None:
+            raise ValueError(
+                "partition_keys: are for inputs, and rank_mini_batch_count is for jobs without. Remove one"
+            )
         return self
 
     @model_validator(mode="after")

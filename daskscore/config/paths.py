@@ -11,7 +11,7 @@ from typing import Any
 
 from daskscore.errors import ConfigError
 
-REGISTERED = re.compile(r"(azureml|data):")
+REGISTERED = re.compile(r"(azureml|data|model):")
 """How the names of registered data begin; they are no paths."""
 
 
@@ -27,9 +27,13 @@ def absolute(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
     found = {str(key): value for key, value in settings.items()}
     for key in ("source_directory", "output"):
         if key in found:
-            found[key] = _absolute(found[key], base)
+            found[key] = _absolute_input(found[key], base)
     if isinstance(found.get("side_inputs"), Mapping):
-        found["side_inputs"] = {name: _absolute(path, base) for name, path in found["side_inputs"].items()}
+        found["side_inputs"] = {name: _absolute_input(path, base) for name, path in found["side_inputs"].items()}
+    if isinstance(found.get("models"), (str, os.PathLike, Mapping)):
+        found["models"] = [found["models"]]
+    if isinstance(found.get("models"), (list, tuple)):
+        found["models"] = [_absolute_input(model, base) for model in found["models"]]
     if str(found.get("cluster")).endswith(".json"):
         found["cluster"] = _absolute(found["cluster"], base)
     inputs = found.get("inputs")

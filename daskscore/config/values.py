@@ -71,6 +71,54 @@ def read_inputs(value: object) -> object:
     return entries
 
 
+def read_names(value: object) -> object:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+        raise not_usable()
+    if len(set(names)) < len(names):
+        raise ValueError("a name is there twice. Name each once")
+    return list(names)
+
+
+def read_output(value: object) -> object:
+    """A local path, an address, or a mapping of an address and its storage options."""
+    given = value if isinstance(value, Mapping) else {"path": value}
+    path = given.get("path")
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).strip() or "\0" in os.fspath(path):
+        raise not_usable()
+    for name in given:
+        if name not in ("path", "storage_options"):
+            raise ValueError(f"a mapping has no key {name} here. Known are path and storage_options")
+    if isinstance(value, Mapping):
+        return dict(value)
+    text = os.fspath(path)
+    return text if "://" in text or text.startswith("azureml:") else Path(text)
+
+
+def read_side_inputs(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise not_usable()
+    for name, entry in value.items():
+        path = entry.get("path") if isinstance(entry, Mapping) else entry
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).strip() or "\0" in os.fspath(path):
+            raise ValueError(f"{name} names no path. Write a file, a folder, an address or registered data")
+    return {str(name): os.fspath(p) if isinstance(p, os.PathLike) else p for name, p in value.items()}
+
+
+def read_mini_batch_size(value: object) -> object:
+    """A number of files, or a size of records as a text; which of the two fits is known once the inputs are."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    text = str(value).strip()
+    if re.fullmatch(r"0*[1-9]\d*", text):
+        return int(text)
+    if not isinstance(value, str) or not re.fullmatch(
+        r"0*[1-9]\d*\s*(rows?|[kmgt]?i?b)|0*[1-9]\d*\s*[kmgt]", text, re.IGNORECASE
+    ):
+        raise not_usable()
+    return text
+
+
 def read_words(value: object) -> object:
     if isinstance(value, str):
         try:

@@ -64,6 +64,11 @@ class Layout:
         return self.state / "journal"
 
     @property
+    def sorted(self) -> Path:
+        """Records that did not lie together by their partition keys, and the plan that is made of them."""
+        return self.state / "sorted"
+
+    @property
     def parts(self) -> Path:
         return self.state / "parts"
 

@@ -57,6 +57,8 @@ class Ledger:
     max_try: int
     items_in: Callable[[int], int]
     """How many items a mini-batch has; asked only for those that failed."""
+    complete: bool = True
+    """No mini-batches will be added."""
 
     rows: int = 0
     _waiting: list[Waiting] = field(default_factory=list)
@@ -84,11 +86,11 @@ class Ledger:
 
     @property
     def finished(self) -> bool:
-        return not self._waiting and not self._running
+        return self.complete and not self._waiting and not self._running
 
     @property
     def tally(self) -> Tally:
-        all_handed_out = self._all_handed_out or not self._waiting
+        all_handed_out = self._all_handed_out or (self.complete and not self._waiting)
         return replace(self._tally, failing_mini_batches=self._failing, all_handed_out=all_handed_out)
 
     def restore(self, settled: Iterable[tuple[int, int]], tally: Tally, rows: int) -> None:
@@ -107,6 +109,13 @@ class Ledger:
         if start < self.mini_batches:
             self._wait(Waiting(start, self.mini_batches - start, 0, 0))
 
+    def extend(self, mini_batches: int, items: int, *, complete: bool) -> None:
+        """The plan has grown: so many there are by now in all."""
+        if more := mini_batches - self.mini_batches:
+            self._wait(Waiting(self.mini_batches, more, 0, 0))
+        self.mini_batches, self.items, self.complete = mini_batches, items, complete
+        self._tally = replace(self._tally, total_items=items, total_mini_batches=mini_batches)
+
     def hand_out(self, size: int) -> tuple[int, tuple[Span, ...]]:
         """The next mini-batches in plan order, at most `size`: the id of their bundle, and their spans."""
         taken: list[Waiting] = []
@@ -120,7 +129,7 @@ class Ledger:
             taken.append(span)
             room -= span.size
             self._waiting_count -= span.size
-        self._all_handed_out |= not self._waiting
+        self._all_handed_out |= self.complete and not self._waiting
         self._next_bundle += 1
         self._running[self._next_bundle] = tuple(taken)
         return self._next_bundle, tuple(Span(span.first, span.size, span.tries) for span in taken)

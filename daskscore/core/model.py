@@ -97,6 +97,8 @@ class ItemFailure:
     kind: Kind
     message: str
     log: str
+    items: int = 1
+    """How many they are, where records of a table that stand one after the other are named together."""
     attempts: int = 1
     """How often the mini-batch was tried, this one included; only the ledger knows."""
 

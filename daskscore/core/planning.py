@@ -1,35 +1,65 @@
 """How items become mini-batches, and what makes two plans the same.
 
-A plan is one line per mini-batch: a JSON list of its items. The driver passes lines on as bytes; only the scorer
-turns one into a list, and the driver itself when a mini-batch has failed and its items must be named.
+A plan is one line per mini-batch, which is JSON:
+
+    ["a.png", "b.png"]                                          files, or words that only the script understands
+    {"files": ["u1/a.wav"], "keys": {"user": "u1"}}             the files of one key
+    {"pieces": [piece, …]}                                      records of a table, see `tables.Piece`
+    {"pieces": [piece, …], "keys": {"store": 2}}                the records of one key
+
+The driver passes lines on as bytes; only the scorer turns one into items, and the driver itself when a mini-batch has
+failed and its items must be named.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
+
+from daskscore.core.tables import Piece
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make an encoder for each line
 
 DEFAULT_ITEMS = 10
-"""Items per mini-batch where the job does not say."""
+"""Files per mini-batch where the job does not say."""
+
+Keys = Mapping[str, Any]
+"""What the items of one mini-batch have in common, where a job has partition_keys."""
+
+
+class Content(StrEnum):
+    """What the mini-batches of a job are made of."""
+
+    RANK = "rank"
+    """Nothing: each is given its number alone and counts as one item."""
+    FILES = "files"
+    """Paths that the scorer can open, so that one that is gone can be told from a script that failed."""
+    WORDS = "words"
+    """What only the script understands."""
+    RECORDS = "records"
+    """Rows of tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanHeader:
-    """What is known of a plan without reading it."""
+    """What is known of a whole plan without reading it."""
 
     mini_batches: int
     items: int
     fingerprint: str
-    rank: bool = False
-    """Mini-batches have no items: each is given its number alone and counts as one item."""
-    files: bool = True
-    """Items are paths of local files, so that one that is gone can be told from a script that failed."""
+    content: Content = Content.FILES
+
+
+class Named(NamedTuple):
+    """An item, or records of a table that stand one after the other."""
+
+    name: str
+    items: int = 1
 
 
 def cut(items: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -39,15 +69,46 @@ def cut(items: Iterable[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
-def line(items: list[str]) -> bytes:
+def line(items: Sequence[str], keys: Keys | None = None) -> bytes:
     """A mini-batch's line in the plan; any file name survives, newlines and bytes that are no UTF-8 included."""
-    return _encode(items).encode("ascii") + b"\n"
+    found = items if keys is None else {"files": items, "keys": keys}
+    return _encode(found).encode("ascii") + b"\n"
 
 
-def items_of(plan_line: bytes) -> list[str]:
-    """What `line` was made from."""
-    items: list[str] = json.loads(plan_line)
-    return items
+def line_of_pieces(pieces: Sequence[Piece], keys: Keys | None = None) -> bytes:
+    """The line of a mini-batch of records."""
+    found = {"pieces": pieces} if keys is None else {"pieces": pieces, "keys": keys}
+    return _encode(found).encode("ascii") + b"\n"
+
+
+def names_in(plan_line: bytes) -> list[Named]:
+    """The items of a line; records that stand one after the other under one name."""
+    found = json.loads(plan_line)
+    if isinstance(found, list):
+        return [Named(item) for item in found]
+    if "files" in found:
+        return [Named(item) for item in found["files"]]
+    return [
+        Named(name_of_rows(piece["file"], piece["row"], piece["items"]), piece["items"]) for piece in found["pieces"]
+    ]
+
+
+def name_of_rows(file: str, first: int, number: int) -> str:
+    """Like `data/a.csv rows 100-199`, counted from 0."""
+    return f"{file} row {first}" if number == 1 else f"{file} rows {first}-{first + number - 1}"
+
+
+def count_items(plan_line: bytes) -> int:
+    """How many items a line has."""
+    return sum(named.items for named in names_in(plan_line))
+
+
+def sources_in(plan_line: bytes) -> list[str]:
+    """The files, or words, that a line is made from, each as often as it is named."""
+    found = json.loads(plan_line)
+    if isinstance(found, list):
+        return found
+    return found["files"] if "files" in found else [piece["file"] for piece in found["pieces"]]
 
 
 def fingerprint(shape: dict[str, Any]) -> hashlib._Hash:

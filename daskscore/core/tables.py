@@ -84,7 +84,7 @@ class Size:
     @classmethod
     def parse(cls, text: str | int) -> Self:
         """`1MB` and `100 kb` (binary units; a bare number is bytes), or `5000 rows`; raises ValueError for others."""
-        found = re.fullmatch(r"\s*(\d+)\s*(?:(rows?)|([kmgt]?)b?)\s*", str(text), re.IGNORECASE)
+        found = re.fullmatch(r"\s*(\d+)\s*(?:(rows?)|(?:([kmgt])i?)?b?)\s*", str(text), re.IGNORECASE)
         if not found or not int(found[1]):
             raise ValueError("is no size of a mini-batch of records. Give bytes like 1MB, or rows like 5000 rows")
         number = int(found[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from daskscore.core.ledger import GivenUp, Settlement
 from daskscore.core.model import Failure, Kind, Segment, Status
+from daskscore.core.planning import Named
 from daskscore.core.thresholds import Tally
 from daskscore.driver import journal
 
@@ -74,16 +75,16 @@ class Account:
         if length:
             yield names[part], offset, length
 
-    def failed_items(self, items_in: Callable[[int], list[str]]) -> Iterator[dict[str, Any]]:
+    def failed_items(self, items_in: Callable[[int], Sequence[Named]]) -> Iterator[dict[str, Any]]:
         """The lines of failed_items.jsonl, in plan order."""
         failures_at = lru_cache(maxsize=RECORDS_AT_HAND)(partial(_failures_at, self.path))
         for index, place in _rows(_by_index(self._item_failures + self._given_up, width=2)):
             failures = failures_at(place)[index]
             for item in failures.items:
-                yield _line(item["item"], index, item["attempts"], item)
+                yield _line(Named(item["item"], item.get("items", 1)), index, item["attempts"], item)
             if given_up := failures.given_up:
-                for name in items_in(index):
-                    yield _line(name, index, given_up["attempts"], given_up["failure"])
+                for named in items_in(index):
+                    yield _line(named, index, given_up["attempts"], given_up["failure"])
 
     def forget_failures(self, count_items: Callable[[int], int]) -> None:
         """A failed run that is resumed gives what it gave up a new chance."""
@@ -136,10 +137,15 @@ def _rows(table: Table) -> Iterator[list[int]]:
         yield from table[start : start + ROWS_AT_HAND].tolist()
 
 
-def load(path: Path, *, parts: Path, items: int, mini_batches: int, count_items: Callable[[int], int]) -> Account:
-    """The account of all sessions so far; rows that did not reach the disk count as not scored."""
+def load(
+    path: Path, *, parts: Path, items: int, mini_batches: int, count_items: Callable[[int], int], lost: int = 0
+) -> Account:
+    """The account of all sessions so far; rows that did not reach the disk count as not scored.
+
+    `lost` are items that failed before there were mini-batches, and that `items` does not count.
+    """
     sizes = {part.name: part.stat().st_size for part in parts.iterdir()} if parts.is_dir() else {}
-    nothing = Tally(total_items=items, total_mini_batches=mini_batches)
+    nothing = Tally(total_items=items + lost, total_mini_batches=mini_batches, failed_items=lost)
     account = _read(Account(path, nothing), count_items, sizes)
     if account.status is Status.COMPLETED:
         account = _read(Account(path, nothing), count_items, None)  # its parts became the output and are gone
@@ -190,6 +196,7 @@ def commit_record(settlement: Settlement, *, seconds: float) -> journal.Record:
             {
                 "index": f.index,
                 "item": f.item,
+                "items": f.items,
                 "attempts": f.attempts,
                 "kind": f.kind,
                 "message": f.message,
@@ -218,9 +225,10 @@ def _given_up(final: GivenUp) -> dict[str, Any]:
     }
 
 
-def _line(item: str, index: int, attempts: int, failure: dict[str, Any]) -> dict[str, Any]:
+def _line(named: Named, index: int, attempts: int, failure: dict[str, Any]) -> dict[str, Any]:
     return {
-        "item": item,
+        "item": named.name,
+        **({"items": named.items} if named.items > 1 else {}),
         "mini_batch": index,
         "attempts": attempts,
         "kind": Kind(failure["kind"]).value,

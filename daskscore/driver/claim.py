@@ -44,7 +44,7 @@ class Claim:
             layout.job,
         ):
             path.unlink(missing_ok=True)
-        for folder in (layout.logs, layout.parts, layout.plan):
+        for folder in (layout.logs, layout.parts, layout.plan, layout.sorted):
             shutil.rmtree(folder, ignore_errors=True)
         layout.parts.mkdir()
         layout.new_plan.rename(layout.plan)

@@ -21,7 +21,7 @@ from daskscore.driver.logs import Logs
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
 from daskscore.driver.workers import STOP_SECONDS, Workers
-from daskscore.errors import InternalError, RunError
+from daskscore.errors import DaskscoreError, InternalError, RunError
 
 BUNDLES_PER_SLOT = 3
 """In flight: one that runs, and enough behind it to hide Dask's round trip."""
@@ -73,6 +73,8 @@ class Engine:
     logs: Logs
     interrupted: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
+    lost: int = 0
+    """Items that failed before there were mini-batches."""
     first_trouble: Trouble | None = None
     _arrived: queue.SimpleQueue[tuple[int, Future[Outcome]]] = field(default_factory=queue.SimpleQueue)
     _futures: dict[int, Future[Outcome]] = field(default_factory=dict)
@@ -103,6 +105,9 @@ class Engine:
 
     def _work(self) -> Verdict:
         while not self.ledger.finished:
+            if error := self.plan.error:
+                return self._listing_failed(error)
+            self._grow()
             self._fill()
             self._take(LOOK_SECONDS)
             self.progress.show(self.ledger)
@@ -114,6 +119,25 @@ class Engine:
         if reason := self.thresholds.at_the_end(self.ledger.tally):
             return Verdict(Status.FAILED, reason)
         return Verdict(Status.COMPLETED)
+
+    def _grow(self) -> None:
+        """Take over what the listing of the inputs has brought."""
+        planned = self.plan.planned
+        if not self.ledger.complete and (planned.complete or planned.mini_batches != self.ledger.mini_batches):
+            if not self.ledger.waiting and not self.ledger.running:
+                self._moved = self.clock()
+            self.ledger.extend(planned.mini_batches, planned.items + self.lost, complete=planned.complete)
+            if planned.complete:
+                self.logs.scheduled(planned.mini_batches, planned.items)
+
+    def _listing_failed(self, error: BaseException) -> Verdict:
+        if not isinstance(error, DaskscoreError):
+            raise InternalError(f"the inputs could not be listed: {error!r}") from error
+        return Verdict(
+            Status.FAILED,
+            f"the inputs could not be listed to their end: {error}. What is committed is kept: run the same command with "
+            "--resume",
+        )
 
     def _fill(self) -> None:
         """Keep the window full, no more."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
-from daskscore.driver.plan import Plan, first_difference
-from daskscore.errors import InputError, OutputError, ScriptError
+from daskscore.driver.plan import LINES, first_difference, read_header, readings_in
+from daskscore.errors import OutputError, ScriptError
+from daskscore.inputs.entries import without_secrets
 
-PLAN_KEYS = ("inputs", "mini_batch_size", "rank_mini_batch_count")
+PLAN_KEYS = ("inputs", "mini_batch_size", "partition_keys", "rank_mini_batch_count")
 ROW_KEYS = (
     "entry_script",
     "arguments",
@@ -20,14 +21,23 @@ ROW_KEYS = (
     "append_row_separator",
     "append_row_header",
     "append_row_index",
+    "append_row_quoting",
+    "append_row_quote_char",
+    "append_row_escape_char",
+    "append_row_double_quote",
+    "append_row_line_terminator",
+    "append_row_na_rep",
+    "append_row_float_format",
+    "append_row_date_format",
+    "append_row_decimal",
     "append_row_file_name",
 )
 
 
 def shape(config: JobConfig) -> dict[str, Any]:
     """What the rows depend on, as it is kept with the run."""
-    settings = {key: getattr(config, key) for key in PLAN_KEYS + ROW_KEYS}
-    return {**settings, "script_sha256": _digest(config)}
+    settings = {key: getattr(config, key) for key in ROW_KEYS}
+    return {**plan_shape(config), **settings, "script_sha256": _digest(config)}
 
 
 def _digest(config: JobConfig) -> str | None:
@@ -40,8 +50,9 @@ def _digest(config: JobConfig) -> str | None:
 
 
 def plan_shape(config: JobConfig) -> dict[str, Any]:
-    """What the plan depends on, besides the items."""
-    return {key: getattr(config, key) for key in PLAN_KEYS}
+    """What the plan depends on, besides the items; without what would let somebody in."""
+    settings = {key: getattr(config, key) for key in PLAN_KEYS}
+    return {**settings, "inputs": [without_secrets(entry) for entry in config.inputs]}
 
 
 def check_same_job(layout: Layout, stored: dict[str, Any], now: dict[str, Any], *, accept_script_change: bool) -> None:
@@ -61,18 +72,30 @@ def check_same_job(layout: Layout, stored: dict[str, Any], now: dict[str, Any], 
 
 def check_same_plan(layout: Layout) -> None:
     """Refuse to continue on other items, naming the first that differs; from here on the new plan is the plan."""
+    new = read_header(layout.new_plan)
     try:
-        old, new = Plan(layout.plan).header, Plan(layout.new_plan).header
-    except (OSError, ValueError, TypeError, InputError):
+        old = read_header(layout.plan)
+        same = old is not None and new is not None and old.fingerprint == new.fingerprint
+        difference = None if same else _difference(layout)
+    except (OSError, ValueError, TypeError, KeyError):
         raise OutputError(
             f"--resume: the plan in {layout.plan} is damaged. Start anew with --overwrite or another --output"
         ) from None
-    if old.fingerprint == new.fingerprint:
+    if same or (old is None and difference is None):  # an unfinished one is the beginning of the new one
         for file in layout.new_plan.iterdir():  # the same by construction; the old ones may have been damaged since
             file.replace(layout.plan / file.name)
         return
-    what = "their settings differ" if old.rank else first_difference(layout.plan, layout.new_plan)
     raise OutputError(
-        f"--resume: the inputs are no longer those of the run in {layout.output}: {what}. "
+        f"--resume: the inputs are no longer those of the run in {layout.output}: "
+        f"{difference or 'their settings differ'}. "
         "Restore them, or start anew with --overwrite or another --output"
     )
+
+
+def _difference(layout: Layout) -> str | None:
+    old, new = layout.plan, layout.new_plan
+    if not (new / LINES).exists() or not (old / LINES).exists():
+        return None
+    if readings_in(old) != readings_in(new):
+        return "their columns or dtypes have changed"
+    return first_difference(old, new)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from pathlib import Path
 from daskscore.core.fingerprints import fingerprint
 from daskscore.core.layout import Layout
 from daskscore.core.model import Failure, InitFailure
+from daskscore.core.planning import Named
 from daskscore.core.report import Report
 from daskscore.core.thresholds import Tally
 from daskscore.errors import RunError
@@ -69,15 +70,18 @@ class Logs:
     _errors: dict[str, _Error] = field(default_factory=dict)
     _errors_changed: bool = False
 
-    def begin(self, mini_batches: int, items: int) -> None:
+    def begin(self) -> None:
         """The run is about to hand out its first bundle."""
         self._began = self._shown = self.now()
         _write(self.layout.logs / "readme.txt", README)
+        self.event("Start scheduling.")
+
+    def scheduled(self, mini_batches: int, items: int) -> None:
+        """All inputs are listed and cut."""
         self._overview(
             f"Scheduling finished. Scheduled {mini_batches} mini batches. "
             f"There are {mini_batches} tasks with {items} items."
         )
-        self.event("Start scheduling.")
 
     def event(self, text: str, level: str = "INFO") -> None:
         """A line of sys/master_role.txt."""
@@ -94,9 +98,9 @@ class Logs:
         self._overview(self._progress_sentence(tally, now))
         self._write_errors()
 
-    def failed(self, failure: Failure, items_in: Callable[[int], list[str]]) -> None:
+    def failed(self, failure: Failure, items_in: Callable[[int], Sequence[Named]]) -> None:
         """One attempt gave no rows."""
-        self._note(failure, lambda: f"mini batch {failure.index}, {items_in(failure.index)[0]!r}")
+        self._note(failure, lambda: f"mini batch {failure.index}, {items_in(failure.index)[0].name!r}")
 
     def not_ready(self, failure: InitFailure) -> None:
         """A scorer did not get through init()."""

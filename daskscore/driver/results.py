@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,19 @@ def assemble(account: Account, layout: Layout, sink: Sink) -> str:
 
 
 def remove_parts(layout: Layout) -> None:
-    shutil.rmtree(layout.parts, ignore_errors=True)
+    for folder in (layout.parts, layout.sorted):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_failed_items(account: Account, layout: Layout, plan: Plan) -> dict[str, int]:
+def write_failed_items(
+    account: Account, layout: Layout, plan: Plan, lost: Iterable[dict[str, Any]] = ()
+) -> dict[str, int]:
     """A line for each item without a result; how many there are of each kind."""
     kinds: Counter[str] = Counter()
 
     def lines() -> Iterator[str]:
-        for item in account.failed_items(plan.items):
-            kinds[item["kind"]] += 1
+        for item in chain(lost, account.failed_items(plan.items)):
+            kinds[item["kind"]] += item.get("items", 1)
             yield json.dumps(item) + "\n"
 
     first = next(found := lines(), None)

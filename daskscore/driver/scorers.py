@@ -2,12 +2,70 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
+from daskscore.core.planning import DEFAULT_ITEMS, Content
 from daskscore.core.protocol import Head
+from daskscore.driver.job_inputs import JobInputs
 from daskscore.driver.models import registered_models
+from daskscore.driver.side_inputs import NOTHING, Needed
+from daskscore.inputs.addresses import is_remote
+from daskscore.inputs.entries import DEFAULT_SIZE
 from daskscore.version import VERSION
 from daskscore.worker.process import Limits
+
+
+def run_id(config: JobConfig) -> str:
+    """What a script finds in `Run.get_context().id`."""
+    output = config.output["path"] if isinstance(config.output, dict) else config.output
+    return str(output).partition("?")[0].rstrip("/").rpartition("/")[2]
+
+
+def brought(needed: Needed) -> dict[str, str]:
+    """The addresses whose local paths only a worker knows, by the names that `script_settings` has for them."""
+    found = {f"side_inputs.{name}": place for name, place in needed.side_inputs.items()}
+    found |= {_model_name(name, version): place for (name, version), place in needed.models.items()}
+    return {name: place for name, place in found.items() if is_remote(place)}
+
+
+def _model_name(name: str, version: str) -> str:
+    return f"models.{name}:{version}"
+
+
+def _models(needed: Needed) -> dict[str, dict[str, str]]:
+    """Paths by name and version; of those that are to be brought, their names in `brought`."""
+    models = registered_models()
+    for (name, version), place in needed.models.items():
+        versions = models.setdefault(name, {})
+        versions.pop(version, None)  # what the job names counts as the newest
+        versions[version] = _model_name(name, version) if is_remote(place) else place
+    return models
+
+
+def _model_folder(config: JobConfig, needed: Needed) -> str:
+    """The first model itself: what a script finds in AZUREML_MODEL_DIR is the folder that holds it."""
+    if not needed.models or "AZUREML_MODEL_DIR" in config.environment_variables:
+        return ""
+    (name, version), place = next(iter(needed.models.items()))
+    return _model_name(name, version) if is_remote(place) else place
+
+
+DEFAULT_SIZES: dict[Content, int | str] = {
+    Content.FILES: DEFAULT_ITEMS,
+    Content.WORDS: DEFAULT_ITEMS,
+    Content.RANK: DEFAULT_ITEMS,
+    Content.RECORDS: DEFAULT_SIZE,
+}
+
+QUOTING = {
+    "minimal": csv.QUOTE_MINIMAL,
+    "all": csv.QUOTE_ALL,
+    "nonnumeric": csv.QUOTE_NONNUMERIC,
+    "none": csv.QUOTE_NONE,
+}
 
 
 def limits(config: JobConfig) -> Limits:
@@ -29,43 +87,56 @@ def environment(config: JobConfig, layout: Layout) -> dict[str, str]:
     }
 
 
-def script_settings(config: JobConfig, layout: Layout, *, files: bool) -> Head:
-    side_inputs = {f"${{{{side_inputs.{name}}}}}": str(path) for name, path in config.side_inputs.items()}
-    arguments = []
-    for word in config.arguments:
-        for reference, path in side_inputs.items():
-            word = word.replace(reference, path)
-        arguments.append(word)
+def script_settings(config: JobConfig, layout: Layout, inputs: JobInputs, needed: Needed = NOTHING) -> Head:
     return {
         "entry_script": config.entry_script,
         "source_directory": str(config.source_directory),
-        "arguments": [*_system_arguments(config, layout), *arguments],
+        "arguments": [*_system_arguments(config, layout, inputs), *map(needed.filled, config.arguments)],
         "logging_level": config.logging_level,
-        "rank": config.rank_mini_batch_count is not None,
-        "files": files,
+        "content": inputs.content,
+        "readings": inputs.readings,
         "only_load": False,
         "place": {
-            "run_id": layout.output.name,
+            "run_id": run_id(config),
             "source_directory": str(config.source_directory),
             "logging_level": config.logging_level,
-            "models": registered_models(),
+            "models": _models(needed),
+            "model_folder": _model_folder(config, needed),
         },
-        "rows": {
-            "write": config.output_action == "append_row",
-            "format": config.append_row_format,
-            "separator": config.append_row_separator,
-            "header": config.append_row_header,
-            "index": config.append_row_index,
-        },
+        "rows": rows(config),
     }
 
 
-def _system_arguments(config: JobConfig, layout: Layout) -> list[str]:
+def rows(config: JobConfig) -> Head:
+    """How rows are written; told to the scorers, who write them, and to the sink, which puts them together."""
+    to_csv = {
+        "quoting": QUOTING[config.append_row_quoting],
+        "quotechar": config.append_row_quote_char,
+        "escapechar": config.append_row_escape_char,
+        "doublequote": config.append_row_double_quote,
+        "na_rep": config.append_row_na_rep,
+        "float_format": config.append_row_float_format,
+        "date_format": config.append_row_date_format,
+        "decimal": config.append_row_decimal,
+    }
+    return {
+        "write": config.output_action == "append_row",
+        "format": config.append_row_format,
+        "separator": config.append_row_separator,
+        "header": config.append_row_header,
+        "index": config.append_row_index,
+        "line_terminator": config.append_row_line_terminator,
+        "to_csv": to_csv,
+        "mixed_types": config.append_row_mixed_types,
+    }
+
+
+def _system_arguments(config: JobConfig, layout: Layout, inputs: JobInputs) -> list[str]:
     """What scripts written for ParallelRunStep find in `sys.argv` before their own arguments."""
     given = {
         "client_sdk_version": VERSION,
         "scoring_module_name": config.entry_script,
-        "mini_batch_size": config.mini_batch_size,
+        "mini_batch_size": config.mini_batch_size or DEFAULT_SIZES.get(inputs.content),
         "error_threshold": config.error_threshold,
         "output_action": config.output_action,
         "logging_level": config.logging_level,
@@ -77,5 +148,6 @@ def _system_arguments(config: JobConfig, layout: Layout) -> list[str]:
         "append_row_file_name": config.append_row_file_name,
         "output": layout.output,
         "process_count_per_node": config.process_count_per_node,
+        "partition_keys": json.dumps(config.partition_keys) if config.partition_keys else None,
     }
     return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]

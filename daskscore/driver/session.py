@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from distributed import Client
@@ -16,20 +17,22 @@ from daskscore.config import JobConfig
 from daskscore.core.health import Health
 from daskscore.core.layout import Layout
 from daskscore.core.ledger import Ledger
-from daskscore.core.model import Status
+from daskscore.core.model import Kind, Status
 from daskscore.core.pacing import Pacing
 from daskscore.core.report import Report
 from daskscore.core.thresholds import Thresholds
 from daskscore.driver import account as accounts
-from daskscore.driver import results, scorers
+from daskscore.driver import keyed, results, scorers
 from daskscore.driver.account import Account
 from daskscore.driver.engine import Engine, Patience, Verdict
 from daskscore.driver.interruption import Interruption
+from daskscore.driver.job_inputs import JobInputs
 from daskscore.driver.journal import Journal
 from daskscore.driver.logs import Logs
 from daskscore.driver.metrics import gather
 from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
+from daskscore.driver.side_inputs import Needed
 from daskscore.driver.workers import Workers
 from daskscore.errors import OutputError, RunError
 from daskscore.sinks.interface import Sink
@@ -47,19 +50,27 @@ class Place(Protocol):
     def scratch(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Session:
     """A run whose output folder is ours and whose plan stands; `score` ends in a report, whatever happens."""
 
     config: JobConfig
     layout: Layout
+    inputs: JobInputs
+    needed: Needed
     plan: Plan
     sink: Sink
     progress: Progress
     interruption: Interruption
+    shown: Callable[[Path], str] = str
+    """What the user calls a path of the output."""
+    lost: int = 0
+    """Records that were skipped before there were mini-batches."""
 
     def score(self, open_cluster: Callable[[], AbstractContextManager[Place]]) -> Report:
         """Score what the journal does not have, assemble, report."""
+        if self.inputs.unsorted and keyed.is_sorted(self.layout):
+            self._use_sorted()
         before = self._account()
         if before.status is Status.COMPLETED:
             rows = self.layout.rows(self.config.append_row_file_name)
@@ -95,9 +106,15 @@ class Session:
         self, open_cluster: Callable[[], AbstractContextManager[Place]], before: Account, journal: Journal, logs: Logs
     ) -> Verdict:
         try:
-            logs.begin(self.plan.header.mini_batches, self.plan.header.items)
+            logs.begin()
             with self.interruption.in_good_order(), open_cluster() as place:
                 workers = Workers(place.client, secrets.token_hex(4), self.config.process_count_per_node)
+                if self.inputs.unsorted and not keyed.is_sorted(self.layout):
+                    self.progress.say("records are sorted by partition_keys")
+                    keys = tuple(self.config.partition_keys)
+                    keyed.sort(self.inputs, self.plan, self.layout, keys, place.client, self.interruption)
+                    self._use_sorted()
+                    before = self._account()
                 workers.welcome(self._assignment(place, workers.run_id))
                 try:
                     engine = self._engine(workers, before, journal, logs)
@@ -111,6 +128,11 @@ class Session:
             # Who interrupts a run may have ended workers of ours that were just about to start.
             return Verdict(Status.CANCELED if self.interruption() else Status.FAILED, str(error))
 
+    def _use_sorted(self) -> None:
+        self.plan = keyed.sorted_plan(self.layout)
+        self.inputs = keyed.with_sorted(self.inputs, self.layout)
+        self.lost = keyed.lost_records(self.inputs, self.layout)
+
     def _assignment(self, place: Place, run_id: str) -> Assignment:
         token = secrets.token_hex(16)
         self.layout.shared.write_text(token)
@@ -119,17 +141,23 @@ class Session:
             output=str(self.layout.output),
             token=token,
             slots=self.config.process_count_per_node,
-            settings=scorers.script_settings(self.config, self.layout, files=self.plan.header.files),
+            settings=scorers.script_settings(self.config, self.layout, self.inputs, self.needed),
             environment=scorers.environment(self.config, self.layout),
             limits=scorers.limits(self.config),
             own_cluster=place.own,
             driver=os.getpid() if place.own else 0,
             scratch=place.scratch,
+            stores=self.inputs.stores,
+            side_inputs=scorers.brought(self.needed),
+            side_stores=self.needed.stores,
+            staging_limit=self.config.staging_limit,
         )
 
     def _engine(self, workers: Workers, before: Account, journal: Journal, logs: Logs) -> Engine:
-        config, header = self.config, self.plan.header
-        ledger = Ledger(header.mini_batches, header.items, config.run_max_try, self.plan.count_items)
+        config, planned = self.config, self.plan.planned
+        ledger = Ledger(
+            planned.mini_batches, planned.items + self.lost, config.run_max_try, self.plan.count_items, complete=False
+        )
         ledger.restore(before.settled(), before.tally, before.rows)
         return Engine(
             workers=workers,
@@ -144,6 +172,7 @@ class Session:
             progress=self.progress,
             logs=logs,
             interrupted=self.interruption,
+            lost=self.lost,
         )
 
     def _missing(self, account: Account) -> Verdict | None:
@@ -166,11 +195,13 @@ class Session:
         return Verdict(Status.COMPLETED)
 
     def _account(self) -> Account:
+        planned = self.plan.planned
         return accounts.load(
             self.layout.journal,
             parts=self.layout.parts,
-            items=self.plan.header.items,
-            mini_batches=self.plan.header.mini_batches,
+            items=planned.items,
+            mini_batches=planned.mini_batches,
+            lost=self.lost,
             count_items=self.plan.count_items,
         )
 
@@ -180,7 +211,7 @@ class Session:
         failures: dict[str, int] = {}
         metrics: dict[str, Any] = {}
         try:
-            failures = results.write_failed_items(account, self.layout, self.plan)
+            failures = results.write_failed_items(account, self.layout, self.plan, self._lost_records())
             metrics = gather(self.layout)
         except OSError as error:
             message = f"{message}\n{error.strerror}: {error.filename or self.layout.failed_items}".strip()
@@ -188,8 +219,8 @@ class Session:
             account,
             self._thresholds,
             status=verdict.status,
-            output=str(rows if self.config.output_action == "append_row" else self.layout.output),
-            folder=str(self.layout.output),
+            output=self.shown(rows if self.config.output_action == "append_row" else self.layout.output),
+            folder=self.shown(self.layout.output).rstrip("/"),
             seconds=seconds,
             message=message,
             failures=failures,
@@ -206,6 +237,17 @@ class Session:
             logs.end(report)
         except RunError as error:
             self.progress.say(str(error))
+
+    def _lost_records(self) -> Iterator[dict[str, Any]]:
+        for record in keyed.bad_records(self.inputs, self.layout) if self.lost else ():
+            yield {
+                "item": record["place"],
+                "mini_batch": None,
+                "attempts": 0,
+                "kind": Kind.INPUT.value,
+                "message": record["reason"],
+                "log": "",
+            }
 
     @property
     def _thresholds(self) -> Thresholds:

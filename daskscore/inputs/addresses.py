@@ -118,7 +118,7 @@ def is_remote(text: str) -> bool:
     """Whether an input names a storage, rightly or not, rather than a local path or something registered."""
     found = _SCHEME.match(text)
     if found is None:
-        return False
+        return re.match(r"[A-Za-z]://", text) is not None
     return found[2] == "//" or found[1].lower() in S3 | AZURE | GOOGLE | WEB
 
 

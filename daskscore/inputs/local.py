@@ -7,10 +7,12 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from daskscore.errors import InputError
+from daskscore.inputs.selection import Patterns, Selection
 
 Identity = tuple[int, int]
 """What tells a folder from all others, whichever links lead to it."""
@@ -22,17 +24,28 @@ class LocalFiles:
 
     path: str
     skip: str = ""
+    include: Patterns = None
+    exclude: Patterns = None
     files: bool = field(default=True, init=False)
 
     def items(self) -> Iterator[str]:
         path = os.path.abspath(os.path.expanduser(self.path))
-        found = iter(self._found(path))
+        found = self._selected(path)
         first = next(found, None)
         if first is None:
             what = "matches no file" if glob.has_magic(path) and not os.path.lexists(path) else "holds no files"
-            raise InputError(f"input {path} {what} (hidden ones do not count). Check the path")
+            narrowed = " that include and exclude let through" if self.include or self.exclude else ""
+            raise InputError(f"input {path} {what}{narrowed} (hidden ones do not count). Check the path")
         yield first
         yield from found
+
+    def _selected(self, path: str) -> Iterator[str]:
+        found = (file for file in self._found(path) if file == path or not _is_marker(file))
+        if not (self.include or self.exclude):
+            return found
+        selection = Selection.of(self.include, self.exclude)
+        start = _start(path)
+        return (file for file in found if selection.takes(file[start:] or os.path.basename(file), visible=True))
 
     def _found(self, path: str) -> Iterator[str]:
         skip = frozenset(_identity(self.skip) if self.skip else ())
@@ -47,6 +60,23 @@ class LocalFiles:
             raise InputError(f"input {path} is the output folder as well. Name another folder with --output")
         else:
             yield from _walk(path, skip)
+
+
+def _start(path: str) -> int:
+    """Where the names that patterns are compared with begin in those of the files."""
+    if glob.has_magic(path) and not os.path.lexists(path):
+        parts = path.split(os.sep)
+        path = os.sep.join(parts[: next(number for number, part in enumerate(parts) if glob.has_magic(part))])
+    return len(os.path.join(path, ""))
+
+
+def _is_marker(file: str) -> bool:
+    """What engines write to say that a job is done, `_SUCCESS` for example; it is no data."""
+    if not file.startswith("_", file.rfind(os.sep) + 1):
+        return False
+    with suppress(OSError):
+        return os.stat(file).st_size == 0
+    return False
 
 
 def _walk(top: str, skip: frozenset[Identity]) -> Iterator[str]:

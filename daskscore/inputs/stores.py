@@ -76,6 +76,9 @@ LONG = 12
 """Of a text with several words or values, only long ones are taken for secrets: the others may be any word."""
 
 HIDDEN = "***"
+
+MOST_IN_MEMORY = 256 << 20
+"""Bytes of `memory://` that are sent to each worker."""
 _MAGIC = re.compile(r"[*?\[]")
 _REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
 _SIGNATURE = re.compile(
@@ -99,7 +102,10 @@ class Stores:
         magic = _MAGIC.search(address.path) if address.protocol != "http" else None
         prefix = address.uri_of(address.path[: magic.start()]) if magic else address.uri
         options = {**(storage_options or {}), **address.secrets}
-        return replace(address, secrets={}), cls({prefix: options} if options else None)
+        stores = cls({prefix: options} if options else None)
+        if address.protocol == "memory":
+            stores._memory = frozenset([address.path[: magic.start()] if magic else address.path])
+        return replace(address, secrets={}), stores
 
     def __init__(
         self, options: Mapping[str, Mapping[str, Any]] | None = None, environment: Mapping[str, str] = os.environ
@@ -109,17 +115,20 @@ class Stores:
 
     def _start(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
+        self._memory: frozenset[str] = frozenset()
+        """The beginnings of the paths that are in the memory of this process."""
         self._lock = threading.RLock()
         self._storages: dict[tuple[str, ...], Storage] = {}
         self._filesystems: dict[tuple[str, ...], Any] = {}
         self._secrets = {text for options in self._options.values() for text in _secrets_in(options)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"options": self._options}
+        return {"options": self._options, "memory": _in_memory(self._memory)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._options = state["options"]
         self._start(os.environ)
+        _put_in_memory(state["memory"])
 
     def __repr__(self) -> str:
         entries = (
@@ -134,7 +143,9 @@ class Stores:
                 raise ConfigError(
                     f"inputs: two of them name {prefix}, with different storage_options or signatures. Give both the same"
                 )
-        return Stores(self._options | other._options, self._environment)
+        both = Stores(self._options | other._options, self._environment)
+        both._memory = self._memory | other._memory
+        return both
 
     def storage(self, address: Address) -> Storage:
         """To list and to read; opened once per process. Called in any thread but that of the event loop."""
@@ -251,6 +262,29 @@ class Stores:
             return options
         public = address.scheme in WEB and not any(self._environment.get(name) for name in AZURE_LOGIN)
         return {**options, "anon": public}  # adlfs has changed its mind about what it does without a word
+
+
+def _in_memory(prefixes: frozenset[str]) -> dict[str, bytes]:
+    """What `memory://` holds below these: it goes with the stores, as no other process could read it."""
+    if not prefixes:
+        return {}
+    store = fsspec.get_filesystem_class("memory").store
+    wanted = tuple(f"/{prefix}" for prefix in prefixes)
+    found = {path: file.getvalue() for path, file in store.items() if path.startswith(wanted)}
+    if (size := sum(map(len, found.values()))) > MOST_IN_MEMORY:
+        raise InputError(
+            f"input memory://{min(prefixes)} holds {size >> 20} MiB, and no more than {MOST_IN_MEMORY >> 20} MiB are sent to "
+            "workers. Write it to a folder or a storage, and name that"
+        )
+    return found
+
+
+def _put_in_memory(found: Mapping[str, bytes]) -> None:
+    if found:
+        filesystem = fsspec.filesystem("memory")
+        for path, data in found.items():
+            if path not in filesystem.store or filesystem.store[path].getvalue() != data:
+                filesystem.pipe_file(path, data)
 
 
 def _filesystem(address: Address, options: dict[str, Any], mask: Any) -> Any:

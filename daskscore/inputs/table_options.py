@@ -67,13 +67,12 @@ class TableOptions:
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
         """The keys of an `inputs:` entry that tell how its records are read."""
-        known = _KEYS | _DIALECT_KEYS
         for key in given:
-            if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1)
+            if key not in KEYS:
+                nearest = difflib.get_close_matches(key, KEYS, n=1)
                 raise InputError(
                     f"{key}: there is no such key for an input of records. "
-                    + (f"Did you mean {nearest[0]}?" if nearest else f"Known are {', '.join(sorted(known))}")
+                    + (f"Did you mean {nearest[0]}?" if nearest else f"Known are {', '.join(sorted(KEYS))}")
                 )
         dialect = replace(Dialect(), **{key: value for key, value in given.items() if key in _DIALECT_FIELDS})
         if _word("quoting", given.get("quoting", "minimal"), ("minimal", "all", "none")) == "none":
@@ -181,5 +180,6 @@ def _mapping(value: object) -> list[tuple[Any, Any]]:
 
 _DIALECT_FIELDS = {each.name for each in fields(Dialect)} - {"delimiter"}
 _DIALECT_KEYS = _DIALECT_FIELDS | {"delimiter", "quoting"}
-_KEYS = {each.name for each in fields(TableOptions)} - {"dialect", "conversions"} | {"dtypes"}
+KEYS = {each.name for each in fields(TableOptions)} - {"dialect", "conversions"} | {"dtypes"} | _DIALECT_KEYS
+"""What an entry of `inputs:` may say of its records."""
 _EXAMPLES = {"delimiter": ";", "quote": "'", "escape": "\\", "comment": "#", "decimal": ","}

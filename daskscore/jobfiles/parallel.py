@@ -184,8 +184,8 @@ class ParallelJob:
                 raise self.node.wrong("input_data", str(absent))
             case Literal(value=literal):
                 raise self.node.wrong("input_data", f"is {shown(literal)}, which is no data. Give that input a path")
-            case Data(path=path, type="mltable"):
-                return [{"path": path, "type": "mltable"}]
+            case Data(path=path, type="mltable", mode=mode):
+                return [{"path": path, "type": "mltable", **({"mode": mode} if mode else {})}]
             case Data(path=path):
                 return [path]
             case None:

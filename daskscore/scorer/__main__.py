@@ -17,20 +17,21 @@ Rows go to the part file at once, so what is said or marked as done survives thi
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import GeneratorType
 from typing import NoReturn
 
 from daskscore.core.model import Kind
+from daskscore.core.planning import Content
 from daskscore.core.protocol import Frames, Head, Mark, send
 from daskscore.scorer import standins
-from daskscore.scorer.context import MiniBatch, MiniBatchContext
+from daskscore.scorer.context import MiniBatchContext
 from daskscore.scorer.descriptors import mend_standard_descriptors, move_up, redirect
+from daskscore.scorer.loading import CannotRead, loader
 from daskscore.scorer.rows import BadOutput, RowFormat
 from daskscore.scorer.script import BrokenScript, Script, advice, load, user_traceback
 
@@ -85,8 +86,8 @@ class Scorer:
         self.words = words
         self.mark = mark
         self.format = RowFormat(**settings["rows"])
-        self.rank: bool = settings["rank"]
-        self.files: bool = settings["files"]
+        self.content = Content(settings["content"])
+        self.loader = loader(self.content, settings["readings"])
         self.error_log: str = settings["error_log"]
         self.pid = os.getpid()
         self.part = self._open_part(settings["part"])
@@ -108,28 +109,34 @@ class Scorer:
                 self._tell_segment()
                 self._start_segment(index)
             expected = index + 1
-            self.mark.write(self.sent, position, now, self.done, self.rows, self.items, self.length)
-            items = [] if self.rank else json.loads(next(lines))
-            self._score_one(index, tries, items)
+            # While it is read, the time of run() does not pass: a negative beginning says so.
+            started = -now if self.loader.reads else now
+            self.mark.write(self.sent, position, started, self.done, self.rows, self.items, self.length)
+            self._score_one(index, tries, position, "" if self.content is Content.RANK else next(lines))
             position += 1
         self._tell_segment()
         self._start_segment(0)
         self.mark.write(self.sent, -1, 0.0, 0, 0, 0, 0)
         send(self.words, {"word": "end", "next": position})
 
-    def _score_one(self, index: int, tries: int, items: list[str]) -> None:
+    def _score_one(self, index: int, tries: int, position: int, line: str) -> None:
         mend_standard_descriptors()
-        there, gone = _sorted_out(items) if self.files else (items, [])
-        if gone and not there:
-            self._fail(index, Kind.INPUT, _cannot_read(gone[0]), "")
+        try:
+            given = self.loader.load(index, line)
+        except CannotRead as error:
+            self._fail(index, Kind.INPUT, str(error), "")
             return
-        mini_batch = MiniBatch(there, index)
+        if self.loader.reads:
+            now = time.monotonic()
+            self.mark.write(self.sent, position, now, self.done, self.rows, self.items, self.length)
+        if given.notes:
+            self._keep("".join(f"mini-batch {index}: {note}\n" for note in given.notes))
         standins.Place.here.mini_batch = index
         try:
             if self.script.takes_context:
-                result = self.script.run(mini_batch, MiniBatchContext(index, tries))
+                result = self.script.run(given.mini_batch, MiniBatchContext(index, tries, given.keys))
             else:
-                result = self.script.run(mini_batch)
+                result = self.script.run(given.mini_batch)
             if isinstance(result, GeneratorType):
                 result = list(result)
             self._only_here()
@@ -147,18 +154,19 @@ class Scorer:
             message = f"what run() returned cannot be written: {_brief(error)}"
             self._fail(index, kind, message, user_traceback(error))
             return
-        total = len(items) or 1
-        short = 0 if self.rank else max(0, len(there) - rows.number)
-        if short or gone or rows.header != self.header:
+        short = max(0, given.present - rows.number)
+        failed = len(given.lost) + short
+        if failed or rows.header != self.header:
             self._tell_segment()
             self._start_segment(index)
             self.header = rows.header
         self._write(rows.data)
         self.done += 1
         self.rows += rows.number
-        self.items += total
-        if short or gone:
-            self._tell_segment(failed_items=short + len(gone), short=(there, rows.number) if short else None, gone=gone)
+        self.items += given.items
+        if failed:
+            named = given.after(rows.number, _short(index, given.present, rows.number)) if short else []
+            self._tell_segment(failed, given.lost + named)
             self._start_segment(index + 1)
 
     def _only_here(self) -> None:
@@ -188,9 +196,7 @@ class Scorer:
         self.done = self.rows = self.items = self.length = 0
         self.header = None
 
-    def _tell_segment(
-        self, *, failed_items: int = 0, short: tuple[list[str], int] | None = None, gone: list[str] | None = None
-    ) -> None:
+    def _tell_segment(self, failed_items: int = 0, named: Sequence[Head] = ()) -> None:
         if not self.done:
             return
         word: Head = {
@@ -204,13 +210,8 @@ class Scorer:
         if self.header is not None:
             word["header"] = self.header
         if failed_items:
-            word["failed_items"] = [_input_failure(item) for item in gone or ()]
-            if short is not None:
-                items, count = short
-                message = _short(self.first, len(items), count)
-                word["failed_items"] += [
-                    {"item": item, "kind": Kind.BAD_OUTPUT, "message": message} for item in items[count:]
-                ]
+            word["failed_items"] = failed_items
+            word["named"] = named
         self._say(word)
 
     def _fail(self, index: int, kind: Kind, message: str, trace: str) -> None:
@@ -218,10 +219,14 @@ class Scorer:
         self._tell_segment()
         self._start_segment(index + 1)
         if trace:
-            with contextlib.suppress(OSError):  # a full disk ends the run with the next row
-                _log(self.error_log, f"mini-batch {index}: {message}\n{trace}\n")
+            self._keep(f"mini-batch {index}: {message}\n{trace}\n")
         told = shortened(trace, TRACEBACK_CHARACTERS)
         self._say({"word": "failed", "index": index, "kind": kind, "message": message, "traceback": told})
+
+    def _keep(self, text: str) -> None:
+        """In the log; a full disk ends the run with the next row."""
+        with contextlib.suppress(OSError):
+            _log(self.error_log, text)
 
     def _say(self, word: Head) -> None:
         send(self.words, word)
@@ -241,27 +246,6 @@ def _mini_batches(spans: list[list[int]]) -> Iterator[tuple[int, int]]:
             yield index, tries
 
 
-def _sorted_out(items: list[str]) -> tuple[list[str], list[str]]:
-    """The items that can be read, and those that cannot."""
-    there: list[str] = []
-    gone: list[str] = []
-    for item in items:
-        (there if os.access(item, os.R_OK) else gone).append(item)
-    return there, gone
-
-
-def _cannot_read(item: str) -> str:
-    try:
-        os.stat(item)
-    except OSError as error:
-        return f"{item} cannot be read: {error.strerror}. It was there when the run was planned"
-    return f"{item} cannot be read: Permission denied. Give this user the right to read it"
-
-
-def _input_failure(item: str) -> dict[str, str]:
-    return {"item": item, "kind": Kind.INPUT, "message": _cannot_read(item)}
-
-
 def _short(index: int, items: int, rows: int) -> str:
     known = "" if not rows else ". Which of them are missing is not known; the last ones are named"
     return f"run() returned {rows} results for the {items} items of mini-batch {index}{known}"
@@ -272,7 +256,10 @@ def _prepare(settings: Head) -> Script:
     logging.basicConfig(
         stream=sys.stdout, level=settings["logging_level"], format="%(asctime)s|%(levelname)s|%(process)d|%(message)s"
     )
-    standins.install(standins.Place(**settings["place"]))
+    place = standins.Place(**settings["place"])
+    if place.model_folder:
+        os.environ["AZUREML_MODEL_DIR"] = place.model_folder
+    standins.install(place)
     return load(settings["entry_script"], settings["source_directory"])
 
 

@@ -185,16 +185,33 @@ class Nursery(_Parent):
         return [(folder, owner) for folder, owner in json.loads(text)["remove"]]
 
     def _remove(self, orderly: bool) -> None:
-        import shutil
-
         deadline = time.monotonic() + (0 if orderly else _DYING_SECONDS)
         while True:
             for folder, owner in self._doomed:
                 if not owner or not _alive(owner):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_folder(folder)
             if time.monotonic() > deadline:
                 return
             time.sleep(0.1)
+
+
+def _remove_folder(folder: str) -> None:
+    """Unless another worker of this machine needs it, too: then that one's nursery does it."""
+    import fcntl
+    import shutil
+
+    try:
+        users = os.open(os.path.join(folder, ".users"), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # nobody shares it
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)  # with the lock: who waits for it sees that the folder is gone
+    except BlockingIOError:
+        return
+    finally:
+        os.close(users)
 
 
 class Guard(_Parent):

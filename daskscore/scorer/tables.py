@@ -6,11 +6,13 @@ only those, it says at which byte of the file they begin, or hands over the rows
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from daskscore.core.decoding import DAMAGED, decoded, skip
-from daskscore.core.partition_formats import path_columns, path_values
+from daskscore.core.partition_formats import hive_values, path_columns, path_values
+from daskscore.core.sorted_rows import AS_JSON
 from daskscore.core.tables import Format, OnBadRecord, Piece, Reading, compression_of
 from daskscore.scorer.arrow_frames import frame_of
 from daskscore.scorer.arrow_rows import ArrowRows, Changed, ParquetRows
@@ -152,6 +154,14 @@ class Reader:
             ) from None
 
 
+def joined(frames: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """Pieces of one mini-batch, one after the other; their columns and dtypes are the same."""
+    import pandas
+
+    named = any(name is not None for name in frames[0].index.names)
+    return pandas.concat(frames, ignore_index=not named)
+
+
 class _Text:
     """The text of a file that cannot be cut, read forward."""
 
@@ -182,7 +192,7 @@ def _in_order(frame: pandas.DataFrame, piece: Piece, reading: Reading) -> pandas
     """All columns of the input, in order: those from the file's name too, and those that this file lacks."""
     import pandas
 
-    values: dict[str, Any] = {reading.path_column: piece["file"]}
+    values: dict[str, Any] = {**hive_values(piece["file"]), reading.path_column: piece["file"]}
     keys = [column.name for column in path_columns(reading.partition_format)]
     values.update(zip(keys, path_values(reading.partition_format, piece["file"]) or (), strict=False))
     for column in reading.columns:
@@ -190,6 +200,9 @@ def _in_order(frame: pandas.DataFrame, piece: Piece, reading: Reading) -> pandas
             text = values[column.name] if column.from_path else float("nan")
             one = series_of_texts(pandas.Series([text], dtype="str"), column)
             frame[column.name] = one.iloc[[0] * len(frame)].array
+        elif column.source == AS_JSON:
+            found = [json.loads(text) for text in frame[column.name]]
+            frame[column.name] = pandas.Series(found, index=frame.index, dtype="object")
     names = [column.name for column in reading.columns]
     if list(frame.columns) != names:
         frame = frame[names]

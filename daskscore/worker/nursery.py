@@ -107,6 +107,11 @@ def passing_folder() -> str:
     )
 
 
+def shared_folder(run: str) -> str:
+    """The same for all workers of a run on this machine, and unknown to others until it is made."""
+    return os.path.join(os.path.dirname(passing_folder()), f"{FOLDER_PREFIX}{run}-side-inputs")
+
+
 class Guard:
     """One scorer's guard; used by one thread at a time. Can be waited for in `select`, like a file."""
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from select import POLLOUT
+from typing import TYPE_CHECKING
 
 from daskscore.core.layout import entry_script_logs, error_log, metrics_log, process_name, stderr_log, stdout_log
 from daskscore.core.model import Bundle, Kind, Segment
 from daskscore.core.protocol import Frames, Head, Mark, frame, shared_page
 from daskscore.worker.nursery import Ending, Nursery, ready, resident_bytes
+
+if TYPE_CHECKING:
+    from daskscore.worker.side_inputs import SideInputs
 
 LOOK_SECONDS = 0.05
 """How often a working scorer's deadline and memory are looked at."""
@@ -48,6 +53,8 @@ class Desk:
     limits: Limits
     token: str
     """Makes the part names of this worker unlike those of any other."""
+    side_inputs: SideInputs | None = None
+    """What is brought before the first scorer starts."""
     numbers: Iterator[int] = field(default_factory=count)
     """Of this node's scorers, old and new."""
 
@@ -66,6 +73,7 @@ class ScorerProcess:
 
     def __init__(self, desk: Desk, nursery: Nursery) -> None:
         self.desk = desk
+        self._brought = desk.side_inputs.paths() if desk.side_inputs is not None else {}
         self.process = _reserve_name(desk)
         self.error_log = error_log(desk.node, self.process)
         self.stdout_log = stdout_log(desk.node, self.process)
@@ -194,21 +202,38 @@ class ScorerProcess:
 
     def _ended(self, ending: Ending) -> Ended:
         self._close_commands()
-        return Ended(Kind.CRASH, f"the process {_how(ending, self.doing)}")
+        reading = self.doing == "in run()" and self.mark.read().started < 0
+        return Ended(
+            Kind.CRASH, f"the process {_how(ending, 'while its records were read' if reading else self.doing)}"
+        )
 
     def _settings(self) -> Head:
         output = self.desk.output
         paths = {"error_log": self.error_log, "stdout_log": self.stdout_log, "stderr_log": self.stderr_log}
-        return {**self.desk.settings, **{key: str(output / path) for key, path in paths.items()}} | {
+        settings = self.desk.settings
+        place = settings["place"]
+        models = {
+            name: {version: self._brought.get(path, path) for version, path in versions.items()}
+            for name, versions in place["models"].items()
+        }
+        folder = self._brought.get(place["model_folder"], place["model_folder"])
+        return {**settings, **{key: str(output / path) for key, path in paths.items()}} | {
             "part": str(self.part_path),
+            "arguments": [_filled(word, self._brought) for word in settings["arguments"]],
             "place": {
-                **self.desk.settings["place"],
+                **place,
+                "models": models,
+                "model_folder": os.path.dirname(folder),
                 "process": self.process,
                 "output": str(output),
                 "log_folder": str(output / entry_script_logs(self.desk.node)),
                 "metrics_file": str(output / metrics_log(self.desk.node, self.process)),
             },
         }
+
+
+def _filled(word: str, brought: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{\{\s*(side_inputs\.[^}\s]+)\s*\}\}", lambda found: brought.get(found[1], found[0]), word)
 
 
 def _how(ending: Ending, when: str) -> str:

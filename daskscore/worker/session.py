@@ -12,23 +12,29 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import Worker, WorkerPlugin
 
 from daskscore.core.layout import Layout
 from daskscore.core.model import Bundle, Outcome
 from daskscore.core.protocol import Head
-from daskscore.worker.nursery import Nursery, passing_folder
+from daskscore.core.tables import Reading
+from daskscore.worker.nursery import Nursery, passing_folder, shared_folder
 from daskscore.worker.process import Desk, Limits
 from daskscore.worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from daskscore.inputs.stores import Stores
+    from daskscore.worker.feeding import Staging
+    from daskscore.worker.side_inputs import SideInputs
 
 IDLE_SECONDS = 60.0
 """A scorer without work for this long is ended, so that a run whose driver has vanished leaves nothing running."""
@@ -56,6 +62,13 @@ class Assignment:
     driver: int = 0
     scratch: str = ""
     """On our own cluster: the folder that goes when the driver has gone."""
+    stores: Stores | None = None
+    """What opens the items that are in storages; None: all are files that the worker sees itself."""
+    side_inputs: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of what each scorer needs besides its mini-batches, by the names in `settings`."""
+    side_stores: Stores | None = None
+    staging_limit: int = 0
+    """Bytes of these that a worker keeps on its disk."""
 
 
 def plugin_name(run: str) -> str:
@@ -74,12 +87,17 @@ class Session(WorkerPlugin):
         if assignment.own_cluster and threading.current_thread() is threading.main_thread():
             # Ctrl-C in a terminal reaches all its processes; only the driver decides what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._worker = worker
         self._nursery_lock = threading.Lock()
         self._nursery: Nursery | None = None
         self._scratch = "" if _is_shared(assignment) else passing_folder()
-        if self._scratch:
+        self._side_folder = shared_folder(assignment.run) if assignment.side_inputs else ""
+        self._staging_folder = passing_folder() if assignment.stores is not None else ""
+        for folder in filter(None, (self._scratch, self._staging_folder)):
             self._living_nursery()
-            os.mkdir(self._scratch, 0o700)
+            os.mkdir(folder, 0o700)
+        self._staging = self._make_staging()
+        self._side_inputs = self._make_side_inputs()
         output = Path(self._scratch or assignment.output)
         node = re.sub(r"[^\w.-]+", "_", str(worker.name))
         desk = Desk(
@@ -89,6 +107,7 @@ class Session(WorkerPlugin):
             parts=Layout(output).parts,
             limits=assignment.limits,
             token=secrets.token_hex(4),
+            side_inputs=self._side_inputs,
         )
         desk.parts.mkdir(parents=True, exist_ok=True)
         self._stopping = threading.Event()
@@ -116,12 +135,17 @@ class Session(WorkerPlugin):
 
     def score(self, bundle: Bundle) -> Outcome:
         """In a free slot; with the rows and logs that the driver could not read otherwise."""
-        with self._slot() as supervisor:
-            outcome = supervisor.score(bundle)
-            if self._shipping is not None:
-                outcome = self._shipping.add(outcome)
-                supervisor.rows_taken(set(outcome.shipped or ()))
-            return outcome
+        try:
+            feed = self._staging.feed(bundle) if self._staging is not None else None
+            with self._slot() as supervisor:
+                outcome = supervisor.score(bundle, feed)
+                if self._shipping is not None:
+                    outcome = self._shipping.add(outcome)
+                    supervisor.rows_taken(set(outcome.shipped or ()))
+                return outcome
+        finally:
+            if self._staging is not None:
+                self._staging.over(bundle)
 
     def last_logs(self) -> dict[str, bytes]:
         """The logs that no outcome has brought; called when the run is over."""
@@ -137,14 +161,47 @@ class Session(WorkerPlugin):
         supervisors = [self._free.get() for _ in self._supervisors]
         with ThreadPoolExecutor(len(supervisors)) as pool:
             list(pool.map(Supervisor.end, supervisors))
+        if self._staging is not None:
+            self._staging.close()
+        if self._side_inputs is not None:
+            self._side_inputs.close()
         with self._nursery_lock:
             if self._nursery is not None:
                 self._nursery.close()
                 self._nursery = None
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        for folder in filter(None, (self._scratch, self._staging_folder)):
+            shutil.rmtree(folder, ignore_errors=True)
         for supervisor in supervisors:
             self._free.put(supervisor)  # for a bundle that comes late: it is handed back, and its thread set free
+
+    def transition(self, key: object, start: str, finish: str, **_: Any) -> None:
+        """Called by Dask on the worker's event loop: a bundle that waits here for a slot is brought meanwhile."""
+        if self._staging is None or not str(key).startswith(f"daskscore-{self.assignment.run}-"):
+            return
+        task = self._worker.state.tasks.get(str(key))
+        arguments = getattr(task.run_spec, "args", ()) if task is not None else ()
+        bundle = next((found for found in arguments if isinstance(found, Bundle)), None)
+        if bundle is not None and finish == "ready":
+            self._staging.expect(bundle)
+        elif bundle is not None and start == "ready" and finish != "executing":
+            self._staging.forget(bundle)
+
+    def _make_side_inputs(self) -> SideInputs | None:
+        assignment = self.assignment
+        if not assignment.side_inputs:
+            return None
+        from daskscore.worker.side_inputs import SideInputs  # here, because it loads fsspec
+
+        return SideInputs(assignment.side_inputs, assignment.side_stores, Path(self._side_folder))
+
+    def _make_staging(self) -> Staging | None:
+        assignment = self.assignment
+        if assignment.stores is None:
+            return None
+        from daskscore.worker.feeding import Staging  # here, because it loads fsspec
+
+        readings = [Reading.from_json(text) for text in assignment.settings["readings"]]
+        return Staging(Path(self._staging_folder) / "items", assignment.stores, readings, assignment.staging_limit)
 
     def _living_nursery(self) -> Nursery:
         with self._nursery_lock:
@@ -152,7 +209,8 @@ class Session(WorkerPlugin):
                 self._nursery.close()
                 self._nursery = None
             if self._nursery is None:
-                doomed = [(self._scratch, 0)] if self._scratch else []
+                folders = (self._scratch, self._staging_folder, self._side_folder)
+                doomed = [(folder, 0) for folder in folders if folder]
                 if self.assignment.scratch:
                     doomed.append((self.assignment.scratch, self.assignment.driver))
                 self._nursery = Nursery(environment={**os.environ, **self.assignment.environment}, remove_at_end=doomed)

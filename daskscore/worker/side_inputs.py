@@ -7,8 +7,9 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -29,6 +30,8 @@ LOCK_SECONDS = 3600.0
 """How long to wait for another process of this node that brings the same."""
 
 LOOK_SECONDS = 0.05
+USERS = ".users"
+"""Each worker that needs the folder holds a shared lock of this file; `scorer.guard` knows its name, too."""
 PATIENCE = Patience()
 
 
@@ -157,3 +160,60 @@ def _lock(path: Path, seconds: float, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@dataclass(slots=True)
+class SideInputs:
+    """All that a run's scorers need of this kind; brought when the first scorer of the worker starts."""
+
+    wanted: Mapping[str, str]
+    """Addresses, by whatever name the settings of a scorer have for them."""
+    stores: Stores | None
+    folder: Path
+    """The same for all workers of this machine; see `shared_folder`."""
+    _paths: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _users: int = -1
+
+    def paths(self) -> dict[str, str]:
+        """Where each is now; raises InputError for what cannot be brought."""
+        with self._lock:
+            if self.wanted and not self._paths:
+                assert self.stores is not None
+                if self._users < 0:
+                    self._users = use_folder(self.folder)
+                self._paths = {
+                    name: str(stage_side_input(uri, self.folder, self.stores)) for name, uri in self.wanted.items()
+                }
+            return self._paths
+
+    def close(self) -> None:
+        """This worker needs them no more; whoever is the last one, removes them."""
+        with self._lock:
+            self._paths = {}
+            if self._users >= 0:
+                os.close(self._users)
+                self._users = -1
+        if self.stores is not None:
+            self.stores.close()
+
+
+def use_folder(folder: Path) -> int:
+    """Make a folder that workers of one machine share; it stays while one of them keeps the descriptor open."""
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.geteuid():
+            raise InputError(
+                f"side inputs cannot be kept in {folder}: it belongs to somebody else. Set TMPDIR to a folder of your own"
+            )
+        try:
+            users = os.open(folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # the last one has just removed it
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            if os.stat(folder / USERS).st_ino == os.fstat(users).st_ino:
+                return users
+        except FileNotFoundError:
+            pass
+        os.close(users)

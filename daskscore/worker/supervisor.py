@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from daskscore.core.model import Bundle, Failure, InitFailure, ItemFailure, Kind, Outcome, Segment, Span
 from daskscore.core.protocol import Head
-from daskscore.errors import RunError
+from daskscore.errors import InputError, RunError
 from daskscore.worker import process as processes
 from daskscore.worker.nursery import Nursery, NurseryGone
 from daskscore.worker.process import Desk, Ended, ScorerProcess
+
+if TYPE_CHECKING:
+    from daskscore.worker.feeding import Delivery, Feed
 
 
 @dataclass(slots=True)
@@ -26,6 +30,18 @@ class _Told:
     failures: list[Failure] = field(default_factory=list)
     item_failures: list[ItemFailure] = field(default_factory=list)
     init_failure: InitFailure | None = None
+    before: int = 0
+    """How many were settled before the scorer was given what it has in hand."""
+    delivery: Delivery | None = None
+    """What it has in hand, if that was brought for it."""
+
+    def begin(self, delivery: Delivery) -> None:
+        """The scorer is about to be given one mini-batch."""
+        self.delivery, self.before, self.words = delivery, self.next, 0
+
+    def name_of(self, item: str) -> str:
+        """In the plan."""
+        return self.delivery.names.get(item, item) if self.delivery is not None else item
 
 
 class Supervisor:
@@ -38,8 +54,8 @@ class Supervisor:
         self._scorer: ScorerProcess | None = None
         self.idle_since = time.monotonic()
 
-    def score(self, bundle: Bundle) -> Outcome:
-        """Called once per bundle, in a thread of the Dask worker."""
+    def score(self, bundle: Bundle, feed: Feed | None = None) -> Outcome:
+        """Called once per bundle, in a thread of the Dask worker; `feed` brings items that are elsewhere."""
         began = time.monotonic()
         told = _Told(bundle.spans)
         if self._stopping():
@@ -52,8 +68,11 @@ class Supervisor:
             self._scorer = scorer
             began = time.monotonic()
         try:
-            self._scorer.give(bundle)
-            self._follow(self._scorer, told)
+            if feed is None:
+                self._scorer.give(bundle)
+                self._follow(self._scorer, told)
+            else:
+                self._score_fed(self._scorer, bundle, told, feed)
         except Ended as ended:
             self._account_for_the_dead(self._scorer, told, ended)
             self._scorer.close()
@@ -88,6 +107,8 @@ class Supervisor:
             scorer = ScorerProcess(self.desk, self._nursery())
         except NurseryGone:
             return InitFailure(Kind.LOST, "the nursery of the scorer processes was killed", "")
+        except InputError as error:
+            return InitFailure(Kind.INPUT, str(error), "")
         except OSError as error:
             raise RunError(
                 f"{error.strerror}: {error.filename or 'a scorer'} cannot be made. What is committed is kept: once the "
@@ -118,6 +139,30 @@ class Supervisor:
             return InitFailure(ended.kind, f"cannot {what}: {ended}", scorer.stderr_log)
         return scorer
 
+    def _score_fed(self, scorer: ScorerProcess, bundle: Bundle, told: _Told, feed: Feed) -> None:
+        """One mini-batch after the other, each as soon as its items are here."""
+        deadline = time.monotonic() + bundle.box_seconds
+        spans = [Span(index, 1, span.tries) for span in bundle.spans for index in range(span.first, span.stop)]
+        for span in spans:
+            if told.next and time.monotonic() > deadline:
+                return
+            while (delivery := feed.next(processes.LOOK_SECONDS)) is None:
+                if self._stopping():
+                    return
+            if self._stopping():
+                return
+            if delivery.failure:
+                told.failures.append(Failure(span.first, Kind.INPUT, delivery.failure, scorer.stdout_log))
+                told.next += 1
+                continue
+            before = told.next
+            told.begin(delivery)
+            scorer.give(Bundle(bundle.id, (span,), delivery.line, bundle.box_seconds))
+            self._follow(scorer, told)
+            if told.next == before or self._scorer is None:
+                return
+            feed.done(delivery.position)
+
     def _follow(self, scorer: ScorerProcess, told: _Told) -> None:
         """Until the bundle is over or the scorer has ended."""
         limits = self.desk.limits
@@ -140,8 +185,12 @@ class Supervisor:
             progress = scorer.mark.read()
             in_run = progress.position >= 0 and progress.words == told.words
             if in_run:
-                heard = max(heard, progress.started)
-                if now - progress.started > limits.run_seconds:
+                heard = max(heard, abs(progress.started))
+                if progress.started < 0 and now + progress.started > limits.overhead_seconds:
+                    raise scorer.kill(
+                        Kind.TIMEOUT, f"the records could not be read within {limits.overhead_seconds:g} s"
+                    )
+                if progress.started >= 0 and now - progress.started > limits.run_seconds:
                     raise scorer.kill(Kind.TIMEOUT, f"run() gave no answer within {limits.run_seconds:g} s")
             elif now - heard > limits.overhead_seconds:
                 raise scorer.kill(
@@ -159,12 +208,25 @@ class Supervisor:
             raise scorer.kill(Kind.CRASH, "the scorer spoke out of turn. Does the script fork and go on in the child?")
         told.words += 1
         if word["word"] == "scored":
-            bad = word.get("failed_items", [])
-            segment = scorer.segment(word["first"], word["done"], word["length"], word["rows"], word["items"])
-            told.segments.append(segment._replace(failed_items=len(bad), header=word.get("header")))
+            lost = told.delivery.lost if told.delivery is not None else []
+            segment = scorer.segment(
+                word["first"], word["done"], word["length"], word["rows"], word["items"] + len(lost)
+            )
+            failed = word.get("failed_items", 0) + len(lost)
+            told.segments.append(segment._replace(failed_items=failed, header=word.get("header")))
             told.item_failures += [
-                ItemFailure(word["first"], item["item"], Kind(item["kind"]), item["message"], scorer.stdout_log)
-                for item in bad
+                ItemFailure(word["first"], item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
+            ]
+            told.item_failures += [
+                ItemFailure(
+                    word["first"],
+                    told.name_of(item["item"]),
+                    Kind(item["kind"]),
+                    item["message"],
+                    scorer.stdout_log,
+                    items=item.get("items", 1),
+                )
+                for item in word.get("named", ())
             ]
             told.next += word["done"]
         else:
@@ -182,12 +244,17 @@ class Supervisor:
             return
         if progress.done:
             first = next(_rest(told.spans, told.next)).first
-            told.segments.append(scorer.segment(first, progress.done, progress.length, progress.rows, progress.items))
+            lost = told.delivery.lost if told.delivery is not None else []
+            segment = scorer.segment(first, progress.done, progress.length, progress.rows, progress.items + len(lost))
+            told.segments.append(segment._replace(failed_items=len(lost)))
+            told.item_failures += [
+                ItemFailure(first, item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
+            ]
             told.next += progress.done
-        if 0 <= progress.position == told.next and ended.kind is not Kind.LOST:
+        if 0 <= progress.position == told.next - told.before and ended.kind is not Kind.LOST:
             index = next(_rest(told.spans, told.next)).first
-            seconds = ended.at - progress.started
-            if ended.kind is Kind.TIMEOUT and seconds <= self.desk.limits.run_seconds:
+            seconds = ended.at - abs(progress.started)
+            if ended.kind is Kind.TIMEOUT and progress.started >= 0 and seconds <= self.desk.limits.run_seconds:
                 return  # The one that took too long came to its end after all, before it could be killed.
             told.failures.append(Failure(index, ended.kind, str(ended), scorer.stderr_log, seconds=seconds))
             told.next += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from daskscore.core.planning import DEFAULT_ITEMS, cut, fingerprint, items_of, line
+from daskscore.core.planning import DEFAULT_ITEMS, cut, fingerprint, line, sources_in
 
 file_names = st.binary(min_size=1).map(os.fsdecode)
 names = file_names | st.text(st.characters(exclude_categories=["Cs"]))
@@ -45,7 +45,7 @@ def test_ten_items_make_a_mini_batch_where_the_job_does_not_say() -> None:
 
 @given(st.lists(names))
 def test_what_a_line_was_made_from_comes_back(items: list[str]) -> None:
-    assert items_of(line(items)) == items
+    assert sources_in(line(items)) == items
 
 
 @given(st.lists(names))

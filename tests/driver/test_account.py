@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from daskscore.core.ledger import GivenUp, Ledger, Settlement
 from daskscore.core.model import Failure, ItemFailure, Kind, Segment, Status
+from daskscore.core.planning import Named
 from daskscore.core.thresholds import Tally
 from daskscore.driver import account as accounts
 from daskscore.driver.account import Account, commit_record
@@ -30,8 +31,8 @@ class Books:
         (self.folder / "parts").mkdir(parents=True)
         self.journal = Journal(self.folder / "journal")
 
-    def items_in(self, index: int) -> list[str]:
-        return [f"{index}a", f"{index}b"]
+    def items_in(self, index: int) -> list[Named]:
+        return [Named(f"{index}a"), Named(f"{index}b")]
 
     def segment(self, first: int, size: int = 1, *, part: str = "part", text: str = "", **changes: Any) -> Segment:
         """Rows that have reached their part."""
@@ -149,7 +150,7 @@ def test_a_failed_item_has_its_mini_batch_message_and_log(books: Books) -> None:
 def test_ten_thousand_failures_in_one_record_are_named_without_reading_it_ten_thousand_times(books: Books) -> None:
     books.mini_batches = 10_000
     books.commit(given_up=[failure(index) for index in range(10_000)])
-    assert books.failed() == [(item, "raise", 3) for index in range(10_000) for item in books.items_in(index)]
+    assert books.failed() == [(item, "raise", 3) for index in range(10_000) for item, _ in books.items_in(index)]
 
 
 def test_rows_that_have_not_reached_the_disk_are_not_scored(books: Books) -> None:

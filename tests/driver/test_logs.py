@@ -7,6 +7,7 @@ import pytest
 
 from daskscore.core.layout import Layout
 from daskscore.core.model import Failure, InitFailure, Kind, Status
+from daskscore.core.planning import Named
 from daskscore.core.report import Count, Report
 from daskscore.core.thresholds import Tally
 from daskscore.driver.logs import MOST_ERRORS, Logs
@@ -40,8 +41,8 @@ def read(logs: Logs, name: str) -> str:
     return (logs.layout.logs / name).read_text()
 
 
-def items_of(index: int) -> list[str]:
-    return [f"item-{index}"]
+def items_of(index: int) -> list[Named]:
+    return [Named(f"item-{index}")]
 
 
 def raised(index: int, message: str = "run() raised ValueError: boom") -> Failure:
@@ -67,7 +68,8 @@ def report(status: Status = Status.COMPLETED, message: str = "", traceback: str 
 
 
 def test_the_overview_has_a_sentence_every_ten_seconds_and_no_more(logs: Logs, clock: Clock) -> None:
-    logs.begin(100, 1000)
+    logs.begin()
+    logs.scheduled(100, 1000)
     for _ in range(25):
         clock.advance(seconds=1)
         logs.progress(Tally(total_items=1000, total_mini_batches=100, succeeded_mini_batches=20))
@@ -81,7 +83,7 @@ def test_the_overview_has_a_sentence_every_ten_seconds_and_no_more(logs: Logs, c
 
 
 def test_a_run_without_progress_says_so(logs: Logs, clock: Clock) -> None:
-    logs.begin(1, 1)
+    logs.begin()
     clock.advance(seconds=10)
     logs.progress(Tally(total_items=1, total_mini_batches=1))
     assert read(logs, "job_progress_overview.txt").endswith("No task has been processed yet.\n")
@@ -140,4 +142,4 @@ def test_the_master_log_has_one_line_per_event_whatever_the_text(logs: Logs) -> 
 def test_logs_that_cannot_be_written_end_the_run_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
     with pytest.raises(RunError, match=r"logs.*--resume"):
-        Logs(Layout(tmp_path)).begin(1, 1)
+        Logs(Layout(tmp_path)).begin()

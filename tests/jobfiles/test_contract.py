@@ -44,7 +44,7 @@ def settings_of(files: Files, form: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("row", "key", "form", "value"),
     [
-        ("0 default mini-batch", "mini_batch_size", "prs", 10),
+        ("0 default mini-batch", "mini_batch_size", "prs", None),
         ("0 default mini-batch", "mini_batch_size", "parallel", 1),
         ("0 default mini-batch", "mini_batch_size", "endpoint", 10),
         ("0 default timeout of run()", "run_invocation_timeout", "prs", 60),

@@ -19,7 +19,7 @@ def test_the_settings_are_those_of_jobconfig(files: Files) -> None:
     assert config.inputs == [str(files.folder / "images")]
     assert config.output == files.output
     assert config.arguments == ["--model", "${{side_inputs.model}}"]
-    assert config.side_inputs == {"model": files.folder / "model"}
+    assert config.side_inputs == {"model": str(files.folder / "model")}
 
 
 def test_paths_are_relative_to_the_file(files: Files) -> None:
@@ -86,7 +86,7 @@ def test_a_table_keeps_its_type_and_gets_a_size(files: Files) -> None:
         "    type: uri_folder\n    path: ./images", "    type: mltable\n    path: ./t\n    mode: direct"
     )
     settings = files.one(text).settings
-    assert settings["inputs"] == [{"path": str(files.folder / "t"), "type": "mltable"}]
+    assert settings["inputs"] == [{"path": str(files.folder / "t"), "type": "mltable", "mode": "direct"}]
     assert settings["mini_batch_size"] == "1MB"
 
 

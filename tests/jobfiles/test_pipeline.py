@@ -135,7 +135,7 @@ def test_the_only_parallel_step_has_the_output_folder_for_itself(files: Files) -
 def test_a_given_output_has_the_type_that_its_step_declares(files: Files) -> None:
     with_component(files).write(COMPONENT.replace("data: {type: uri_folder}", "data: "), "parts/scorer.yml")
     job = files.one(PREPARED, bindings={"jobs.prepare.outputs.images": "/data/images"})
-    assert job.settings["inputs"] == [{"path": "/data/images", "type": "mltable"}]
+    assert job.settings["inputs"] == [{"path": "/data/images", "type": "mltable", "mode": "ro_mount"}]
 
 
 def test_the_output_of_a_step_that_does_not_run_here_is_asked_for(files: Files) -> None:

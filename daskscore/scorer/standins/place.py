@@ -22,6 +22,8 @@ class Place:
     logging_level: str = "INFO"
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     """Local paths of the registered models, by name and version, the newest last."""
+    model_folder: str = ""
+    """What a script finds in AZUREML_MODEL_DIR; nothing where the job names no model."""
     mini_batch: int | None = None
 
     here: ClassVar[Place]

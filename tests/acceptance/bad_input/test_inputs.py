@@ -23,10 +23,13 @@ from tests.support import Workbench
             "input {}/dangling cannot be read: No such file or directory (it is a link to nowhere). Check the path",
         ),
         (["--input", ""], "inputs: '' names no path. Write a file, a folder or a glob, in quotes if it is a number"),
-        (["--input", "x://a/b"], "inputs: x://a/b: x:// is not supported. Name a local file, folder or glob"),
+        (["--input", "x://a/b"], "input x://a/b is no URI. Write one like s3://bucket/folder/, or a local path"),
         (["--set", "inputs={kind: locl, path: inn}"], "input: there is none called locl. Did you mean local?"),
-        (["--set", "inputs={kind: 3, path: inn}"], "inputs: 3 is no kind of input. Write its name, like kind: local"),
-        (["--set", "inputs={path: inn, sort: no}"], "inputs: local has no option sort. It knows path"),
+        (
+            ["--set", "inputs={kind: 3, path: inn}"],
+            "inputs: 3 is no kind of input. Write its name, like kind: package.module:Class",
+        ),
+        (["--set", "inputs={path: inn, sort: no}"], "inputs: an entry has no key sort. Did you mean format?"),
         (
             ["--set", "inputs={kind: 'no_module:Input', path: inn}"],
             "input: no_module:Input cannot be loaded: ModuleNotFoundError: No module named 'no_module'. "

@@ -51,12 +51,22 @@ OTHER_SETTINGS = {
     "append_row_separator": ("--set", "append_row_separator=,"),
     "append_row_header": ("--set", "append_row_header=yes"),
     "append_row_index": ("--set", "append_row_index=yes"),
+    "append_row_quoting": ("--set", "append_row_quoting=all"),
+    "append_row_quote_char": ("--set", "append_row_quote_char=|"),
+    "append_row_escape_char": ("--set", "append_row_escape_char=!"),
+    "append_row_double_quote": ("--set", "append_row_double_quote=no"),
+    "append_row_line_terminator": ("--set", r"append_row_line_terminator=\r\n"),
+    "append_row_na_rep": ("--set", "append_row_na_rep=NA"),
+    "append_row_float_format": ("--set", "append_row_float_format=%.3f"),
+    "append_row_date_format": ("--set", "append_row_date_format=%Y"),
+    "append_row_decimal": ("--set", "append_row_decimal=,"),
     "append_row_file_name": ("--append-row-file-name", "rows.txt"),
 }
 
 
 def test_every_setting_that_shapes_a_run_is_tried_here() -> None:
-    assert {*OTHER_SETTINGS} == {*PLAN_KEYS, *ROW_KEYS}
+    elsewhere = {"partition_keys"}  # see test_partition_keys.py: they exclude a mini_batch_size
+    assert {*OTHER_SETTINGS} | elsewhere == {*PLAN_KEYS, *ROW_KEYS}
 
 
 @pytest.mark.parametrize("key", OTHER_SETTINGS)
