@@ -1,26 +1,57 @@
-"""What staging ahead saves: small objects in an S3 server that takes 50 ms longer for each request.
+"""What staging ahead saves: whole runs over small objects in an S3 server that takes 50 ms longer for each request.
 
     python -m benchmarks.staging [--objects 1000] [--latency 0.05] [--run-seconds 0.02]
 
-Needs moto: pip install 'moto[s3]' flask flask-cors s3fs. One slot; `run()` is a sleep.
+Needs moto: pip install 'moto[s3]' flask flask-cors. One slot; `run()` reads each item and sleeps. Fetched when needed
+means: by the script itself, with s3fs, one item after the other. All seconds include starting up.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from daskscore.core.planning import cut
-from daskscore.inputs.remote import RemoteFiles
-from daskscore.inputs.stores import Stores
-from daskscore.worker.staging import Stager
+import daskscore
 from tests.servers import Proxy, S3Server, started_s3
 
-MINI_BATCH = 10
 OBJECT_BYTES = 10_000
+SCRIPT = """
+import json, os, time
+
+def init():
+    global filesystem
+    if "OPTIONS" in os.environ:
+        import s3fs
+        filesystem = s3fs.S3FileSystem(**json.loads(os.environ["OPTIONS"]))
+
+def run(mini_batch):
+    sizes = []
+    for item in mini_batch:
+        if "OPTIONS" in os.environ:
+            sizes.append(len(filesystem.cat_file(item)))
+        else:
+            with open(item, "rb") as file:
+                sizes.append(len(file.read()))
+        time.sleep(float(os.environ["RUN_SECONDS"]))
+    return sizes
+"""
+
+
+class Keys:
+    """An input of words: the keys of the bucket, which the script fetches itself."""
+
+    files = False
+
+    def __init__(self, objects: int) -> None:
+        self.objects = objects
+
+    def items(self) -> Any:
+        return (f"objects/in/{number:06}" for number in range(self.objects))
 
 
 def main() -> None:
@@ -30,65 +61,48 @@ def main() -> None:
     parser.add_argument("--run-seconds", type=float, default=0.02, help="per item")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, started_s3() as server:
-        server.put("objects", {f"in/{number:06}": b"x" * OBJECT_BYTES for number in range(options.objects)})
+        (Path(folder) / "score.py").write_text(SCRIPT)
+        objects = {f"in/{number:06}": b"x" * OBJECT_BYTES for number in range(options.objects)}
+        server.put("objects", objects)
+        (Path(folder) / "in").mkdir()
+        for name, data in objects.items():
+            (Path(folder) / name).write_bytes(data)
         proxy = Proxy(server.port, options.latency)
         try:
-            measure(Path(folder), server, proxy, options.run_seconds)
+            measure(Path(folder), server, proxy, options.objects, options.run_seconds)
         finally:
             proxy.close()
 
 
-def measure(folder: Path, server: S3Server, proxy: Proxy, run_seconds: float) -> None:
-    began = time.monotonic()
-    items = list(RemoteFiles("s3://objects/in", server.behind(proxy)).items())
-    print(f"{len(items)} objects listed in {time.monotonic() - began:.2f} s")
-    stores = Stores({"s3://objects/": server.behind(proxy)})
-    local = folder / "local"
-    local.mkdir()
-    copies = [str(local / f"{number:06}") for number in range(len(items))]
-    for path in copies:
-        Path(path).write_bytes(b"x" * OBJECT_BYTES)
+def measure(folder: Path, server: S3Server, proxy: Proxy, objects: int, run_seconds: float) -> None:
+    remote = {"path": "s3://objects/in/", "storage_options": server.behind(proxy)}
+    words = {"kind": "benchmarks.staging:Keys", "objects": objects}
     for seconds in (0.0, run_seconds):
-        on_disk = timed(one_by_one(copies, None), seconds)
-        with Stager(folder / "ahead", stores) as stager:
-            ahead = timed(all_ahead(items, stager), seconds)
-            brought = f"{stager.brought_items} items, at most {stager.most_held_bytes >> 10} KiB held"
-        with Stager(folder / "needed", stores, workers=1) as stager:
-            needed = timed(one_by_one(items, stager), seconds)
+        local = timed(folder, str(folder / "in"), seconds)
+        ahead = timed(folder, remote, seconds)
+        needed = timed(folder, words, seconds, OPTIONS=json.dumps(server.behind(proxy)))
         print(
-            f"run() {seconds * 1000:g} ms per item: local {on_disk:.1f} s, ahead {ahead:.1f} s ({brought}), "
-            f"when needed {needed:.1f} s; ahead is {needed / ahead:.1f} times faster, {on_disk / ahead:.2f} of local speed"
+            f"{objects} items, run() {seconds * 1000:g} ms for each: local {local:.1f} s, staged ahead {ahead:.1f} s, "
+            f"fetched when needed {needed:.1f} s; ahead is {needed / ahead:.1f} times faster, {local / ahead:.2f} of local "
+            "speed"
         )
 
 
-def timed(mini_batches: Iterator[list[str]], run_seconds: float) -> float:
+def timed(folder: Path, inputs: Any, run_seconds: float, **variables: str) -> float:
+    """Seconds of one run."""
     began = time.monotonic()
-    for paths in mini_batches:
-        for path in paths:
-            Path(path).read_bytes()
-            time.sleep(run_seconds)
+    report = daskscore.run(
+        entry_script=folder / "score.py",
+        inputs=inputs,
+        output=folder / "out",
+        overwrite=True,
+        process_count_per_node=1,
+        environment_variables={"RUN_SECONDS": str(run_seconds), **variables},
+        run_invocation_timeout=600,
+    )
+    if report.status != "Completed":
+        sys.exit(report.message)
     return time.monotonic() - began
-
-
-def all_ahead(items: list[str], stager: Stager) -> Iterator[list[str]]:
-    with stager.begin(cut(items, MINI_BATCH)) as ahead:
-        for position in range(len(ahead)):
-            staged = ahead.next(60)
-            assert staged is not None
-            assert not staged.failures
-            yield staged.paths
-            ahead.done(position)
-
-
-def one_by_one(items: list[str], stager: Stager | None) -> Iterator[list[str]]:
-    for item in items:
-        if stager is None:
-            yield [item]
-            continue
-        with stager.begin([[item]]) as ahead:
-            staged = ahead.next(60)
-            assert staged is not None
-            yield staged.paths
 
 
 if __name__ == "__main__":

@@ -159,11 +159,6 @@ class Ledger:
         short = tuple(replace(item, attempts=tries.get(item.index, 0) + 1) for item in outcome.item_failures)
         return Settlement(outcome.segments, short, tuple(given_up), attempts=attempts)
 
-    def release(self, bundle: int) -> None:
-        """Nothing of this bundle was started: it waits again, and nobody is to blame."""
-        for span in self._running.pop(bundle, ()):
-            self._wait(span)
-
     def lose(self, bundle: int, message: str) -> Settlement | None:
         """The machine that had this bundle is gone: that is charged to the machine, not as a try."""
         sent = self._running.pop(bundle, None)

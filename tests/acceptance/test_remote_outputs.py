@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,13 @@ def test_a_driver_that_was_killed_goes_on(bench: Workbench, place: Any, nothing_
     )
     environment = {**os.environ, "DASKSCORE_CACHE": str(bench.folder / "cache"), "MARK": nothing_left_behind}
     command = ["daskscore", "run", str(job)]
-    with subprocess.Popen(["python", "-m", *command], env=environment, stderr=subprocess.PIPE) as driver:
+    with subprocess.Popen([sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE) as driver:
         calls = bench.folder / "calls"
         wait_until(lambda: calls.exists() and "stops" in calls.read_text(), "the second mini-batch", 60)
         driver.send_signal(signal.SIGKILL)
     (bench.folder / "mended").touch()
     done = subprocess.run(
-        ["python", "-m", *command, "--resume"], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", *command, "--resume"], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert objects(place)["parallel_run_step.txt"] == b"a\nstops\nz\n"

@@ -346,29 +346,6 @@ def test_one_mini_batch_that_kills_machines_takes_no_other_with_it() -> None:
 # Releasing.
 
 
-def test_a_bundle_that_is_released_waits_again_as_it_was() -> None:
-    one = ledger(3)
-    fail(one, 0)
-    bundle, spans = one.hand_out(3)
-    one.release(bundle)
-    assert one.hand_out(3)[1] == spans
-
-
-def test_a_release_is_no_loss() -> None:
-    one = ledger(64)
-    one.release(one.hand_out(64)[0])
-    assert len(indices(one.hand_out(64)[1])) == 64
-
-
-def test_a_bundle_that_is_not_out_cannot_be_released() -> None:
-    one = ledger(3)
-    one.release(7)
-    assert one.waiting == 3
-
-
-# Where everything is.
-
-
 def test_a_ledger_counts_what_waits_and_the_bundles_that_are_out() -> None:
     one = ledger(5)
     one.hand_out(2)

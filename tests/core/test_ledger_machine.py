@@ -55,9 +55,10 @@ class MiniBatch:
 class LedgerMachine(RuleBasedStateMachine):
     """The ledger beside a model that keeps each mini-batch by itself."""
 
-    @initialize(items=st.lists(st.integers(1, 4), min_size=1, max_size=20), max_try=st.integers(1, 4))
-    def plan(self, items: list[int], max_try: int) -> None:
+    @initialize(items=st.lists(st.integers(1, 4), max_size=20), complete=st.booleans(), max_try=st.integers(1, 4))
+    def plan(self, items: list[int], complete: bool, max_try: int) -> None:
         self.max_try = max_try
+        self.complete = complete
         self.all = [MiniBatch(count) for count in items]
         self.out: dict[int, list[int]] = {}
         self.gone: list[int] = []
@@ -68,9 +69,19 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _new_ledger(self) -> Ledger:
         total = sum(one.items for one in self.all)
-        return Ledger(len(self.all), total, self.max_try, items_in=lambda index: self.all[index].items)
+        return Ledger(
+            len(self.all), total, self.max_try, items_in=lambda index: self.all[index].items, complete=self.complete
+        )
 
     # What happens to a run.
+
+    @precondition(lambda self: not self.complete)
+    @rule(items=st.lists(st.integers(1, 4), max_size=10), last=st.booleans())
+    def grow(self, items: list[int], last: bool) -> None:
+        """The listing has brought more."""
+        self.all += [MiniBatch(count) for count in items]
+        self.complete = last
+        self.ledger.extend(len(self.all), sum(one.items for one in self.all), complete=last)
 
     @precondition(lambda self: self.ledger.waiting)
     @rule(size=st.integers(1, 50))
@@ -80,7 +91,7 @@ class LedgerMachine(RuleBasedStateMachine):
         sent = [(index, span.tries) for span in spans for index in range(span.first, span.stop)]
         assert sent == [(index, self.all[index].tries) for index in expected]
         self._move(expected, Place.RUNNING)
-        self.all_handed_out |= not self._in(Place.WAITING)
+        self.all_handed_out |= self.complete and not self._in(Place.WAITING)
         self.out[bundle] = expected
 
     @precondition(lambda self: self.out)
@@ -97,13 +108,6 @@ class LedgerMachine(RuleBasedStateMachine):
         finished = sum(fate.word != "unstarted" for _, fate in told)
         assert (settlement.attempts, settlement.lost_attempts) == (finished, 0)
         self._commit(settlement)
-
-    @precondition(lambda self: self.out)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        bundle, sent = self._take_back(data)
-        self.ledger.release(bundle)
-        self._move(sent, Place.WAITING)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data())
@@ -153,8 +157,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert sorted(index for sent in self.out.values() for index in sent) == self._in(Place.RUNNING)
 
     @invariant()
-    def it_is_finished_when_nothing_waits_or_runs(self) -> None:
-        assert self.ledger.finished == (not self._in(Place.WAITING) and not self._in(Place.RUNNING))
+    def it_is_finished_when_nothing_waits_runs_or_is_still_to_come(self) -> None:
+        left = self._in(Place.WAITING) + self._in(Place.RUNNING)
+        assert self.ledger.finished == (self.complete and not left)
 
     @invariant()
     def what_is_done_or_given_up_was_committed_once(self) -> None:
@@ -171,6 +176,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nothing was lost on the way: what is left can be scored, and then everything is accounted for."""
+        self.ledger.extend(self.ledger.mini_batches, self.ledger.items, complete=True)
         while self.ledger.waiting:
             bundle, spans = self.ledger.hand_out(50)
             self.out[bundle] = [index for span in spans for index in range(span.first, span.stop)]
@@ -239,7 +245,7 @@ class LedgerMachine(RuleBasedStateMachine):
             short_mini_batches=sum(one.failed_items > 0 for one in done),
             given_up_mini_batches=len(given_up),
             failing_mini_batches=sum(one.tries > 0 for one in left),
-            all_handed_out=self.all_handed_out or not self._in(Place.WAITING),
+            all_handed_out=self.all_handed_out or (self.complete and not self._in(Place.WAITING)),
         )
 
     # What slots say.
