@@ -29,8 +29,9 @@ def assemble(account: Account, layout: Layout, sink: Sink) -> str:
 
 
 def remove_parts(layout: Layout) -> None:
-    for folder in (layout.parts, layout.sorted):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(layout.parts, ignore_errors=True)
+    for records in layout.sorted.glob("*/*.arrow"):  # their plan stays: it says what the run was
+        records.unlink(missing_ok=True)
 
 
 def write_failed_items(

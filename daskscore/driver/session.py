@@ -34,7 +34,7 @@ from daskscore.driver.plan import Plan
 from daskscore.driver.progress import Progress
 from daskscore.driver.side_inputs import Needed
 from daskscore.driver.workers import Workers
-from daskscore.errors import OutputError, RunError
+from daskscore.errors import InputError, OutputError, RunError
 from daskscore.sinks.interface import Sink
 from daskscore.worker.session import Assignment
 
@@ -124,7 +124,7 @@ class Session:
                 finally:
                     workers.farewell()
                 return verdict
-        except RunError as error:
+        except (RunError, InputError) as error:
             # Who interrupts a run may have ended workers of ours that were just about to start.
             return Verdict(Status.CANCELED if self.interruption() else Status.FAILED, str(error))
 

@@ -94,7 +94,7 @@ def test_records_in_hive_folders_are_not_moved(score: Score, bench: Workbench, t
         ({"store": "1"}, ["price", "store"], [10, 11]),
         ({"store": "2"}, ["price", "store"], [20, 21]),
     ]
-    assert not (bench.output / ".daskscore" / "sorted").exists()
+    assert not [*(bench.output / ".daskscore").rglob("*.arrow")]
 
 
 def table(folder: Path, rows: int = 500) -> pandas.DataFrame:
@@ -119,7 +119,7 @@ def test_records_by_any_columns(score: Score, bench: Workbench, tmp_path: Path) 
     assert [([*row["keys"].values()], [one["price"] for one in row["rows"]]) for row in rows] == wanted
     assert {tuple(row["columns"]) for row in rows} == {("price", "brand", "store")}
     assert [*rows[0]["keys"]] == ["brand", "store"]
-    assert not (bench.output / ".daskscore" / "sorted").exists()
+    assert not [*(bench.output / ".daskscore").rglob("*.arrow")]
 
 
 def test_skipped_records_are_counted_and_named(score: Score, bench: Workbench, tmp_path: Path) -> None:
@@ -163,6 +163,23 @@ def test_a_resumed_run_does_not_sort_again(
     (tmp_path / "mended").touch()
     report = daskscore.run(**settings, resume=True)
     assert (report.status, report.items.succeeded, report.items.total) == ("Completed", 500, 500)
+    again = daskscore.run(**settings, resume=True)
+    assert (again.items, again.mini_batches) == (report.items, report.mini_batches)
+
+
+def test_a_bad_record_ends_the_run_where_it_should(bench: Workbench, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("key,value\na,1\nb,2,3\na,4\n")
+    bench.script(TABLES)
+    report = daskscore.run(
+        entry_script=bench.folder / "score.py",
+        inputs={"path": str(tmp_path / "t.csv"), "type": "tabular"},
+        partition_keys=["key"],
+        output=bench.output,
+        client=client,
+        preflight=False,
+    )
+    assert report.status == "Failed"
+    assert f"{tmp_path}/t.csv line 3" in report.message
 
 
 @pytest.mark.parametrize(

@@ -343,9 +343,6 @@ def test_one_mini_batch_that_kills_machines_takes_no_other_with_it() -> None:
     assert given_up == [500]
 
 
-# Releasing.
-
-
 def test_a_ledger_counts_what_waits_and_the_bundles_that_are_out() -> None:
     one = ledger(5)
     one.hand_out(2)
