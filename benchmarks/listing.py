@@ -49,12 +49,23 @@ SCRIPT = "def run(mini_batch): return [1] * len(mini_batch)\n"
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--objects", type=int, default=1_000_000)
-    objects = arguments.parse_args().objects
+    arguments.add_argument("--serve", action="store_true", help="only the bucket")
+    options = arguments.parse_args()
+    objects = options.objects
+    if options.serve:
+        serve(objects)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         print("100,000 local files:", planned(folder, files(folder / "files")))
         print("1,000 Parquet files:", planned(folder, {"path": str(parquet(folder / "parquet")), "type": "tabular"}))
         print(f"{objects:,} objects in a bucket:", bucket(folder, objects))
+
+
+def serve(objects: int) -> None:
+    handler = type("Handler", (_Bucket,), {"objects": objects})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        print(server.server_address[1], flush=True)
+        server.serve_forever()
 
 
 def files(folder: Path) -> str:
@@ -83,9 +94,10 @@ def planned(folder: Path, entry: Any) -> str:
 
 def bucket(folder: Path, objects: int) -> str:
     (folder / "score.py").write_text(SCRIPT)
-    handler = type("Handler", (_Bucket,), {"objects": objects})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    command = [sys.executable, __file__, "--serve", "--objects", str(objects)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
         out, interruption = folder / "out", Interruption()
         watcher = _Watcher(out, interruption)
         watcher.start()
@@ -96,18 +108,18 @@ def bucket(folder: Path, objects: int) -> str:
                 "storage_options": {
                     "key": "k",
                     "secret": "s",
-                    "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}",
+                    "endpoint_url": f"http://127.0.0.1:{port}",
                 },
             },
             mini_batch_size=100,
             output=out,
             interruption=interruption,
         )
-        server.shutdown()
+        server.kill()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     return (
         f"first mini-batch committed after {watcher.first:.1f} s, listing ended after {watcher.listed:.1f} s, "
-        f"driver {peak} MiB (with this server)"
+        f"driver {peak} MiB"
     )
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from daskscore.errors import ConfigError
-
-REGISTERED = re.compile(r"(azureml|data|model):")
-"""How the names of registered data begin; they are no paths."""
+from daskscore.inputs.addresses import is_remote
+from daskscore.workspace.references import is_reference
 
 
 def current_folder() -> Path:
@@ -52,7 +50,7 @@ def _absolute_input(entry: Any, base: Path) -> Any:
 
 def _absolute(path: Any, base: Path) -> Any:
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
-    if not isinstance(text, str) or not text.strip() or "\0" in text or "://" in text or REGISTERED.match(text):
+    if not isinstance(text, str) or not text.strip() or "\0" in text or is_remote(text) or is_reference(text):
         return text
     return os.path.abspath(os.path.join(base, os.path.expanduser(text)))
 
@@ -61,7 +59,7 @@ def with_script(settings: dict[str, Any], base: Path) -> dict[str, Any]:
     """With `entry_script` below `source_directory`, which is the script's own folder where it is not given."""
     script, source = settings.get("entry_script"), settings.get("source_directory")
     script = os.fspath(script) if isinstance(script, os.PathLike) else script
-    if not isinstance(script, str) or not script.strip() or "\0" in script:
+    if not isinstance(script, str) or not script.strip() or "\0" in script or is_remote(script):
         return settings
     here = Path(_absolute(script, base))
     if source is None and (here.suffix == ".py" or here.is_file()):

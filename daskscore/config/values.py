@@ -10,13 +10,19 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from daskscore.inputs.addresses import is_remote
+from daskscore.inputs.addresses import shown as shown_uri
+from daskscore.workspace.references import is_reference
+
 MOST_SECONDS = 259_200
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+SHOWN_KEYS = ("kind", "path", "type")
+"""Of a mapping that is not usable; what stands below others may be secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ def check_path(value: object) -> object:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise not_usable()
     if "://" in value:
-        raise ValueError(f"{value} is an address. Write a path of this machine")
+        raise ValueError(f"{shown_uri(value)} is an address. Write a path of this machine")
     return value
 
 
@@ -68,7 +74,7 @@ def read_inputs(value: object) -> object:
             raise ValueError(
                 f"{shown(entry)} names no path. Write a file, a folder or a glob, in quotes if it is a number"
             )
-    return entries
+    return [_discreet(entry) for entry in entries] if isinstance(entries, list) else entries
 
 
 def read_names(value: object) -> object:
@@ -90,9 +96,9 @@ def read_output(value: object) -> object:
         if name not in ("path", "storage_options"):
             raise ValueError(f"a mapping has no key {name} here. Known are path and storage_options")
     if isinstance(value, Mapping):
-        return dict(value)
+        return _discreet(dict(value))
     text = os.fspath(path)
-    return text if "://" in text or text.startswith("azureml:") else Path(text)
+    return text if is_remote(text) or is_reference(text) else Path(text)
 
 
 def read_side_inputs(value: object) -> object:
@@ -102,7 +108,7 @@ def read_side_inputs(value: object) -> object:
         path = entry.get("path") if isinstance(entry, Mapping) else entry
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path).strip() or "\0" in os.fspath(path):
             raise ValueError(f"{name} names no path. Write a file, a folder, an address or registered data")
-    return {str(name): os.fspath(p) if isinstance(p, os.PathLike) else p for name, p in value.items()}
+    return {str(name): os.fspath(p) if isinstance(p, os.PathLike) else _discreet(p) for name, p in value.items()}
 
 
 def read_mini_batch_size(value: object) -> object:
@@ -151,9 +157,37 @@ def not_usable() -> PydanticCustomError:
     return PydanticCustomError("not_usable", "is not usable")
 
 
+class Options(dict[str, Any]):
+    """What opens a storage: its values may be secret, and whoever prints a job does not see them."""
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: …' for name in self)}}}"
+
+
+def _discreet(entry: object) -> Any:
+    """An entry that does not show its storage options when it is printed."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("storage_options"), Mapping):
+        return entry
+    return {**entry, "storage_options": Options(entry["storage_options"])}
+
+
 def shown(value: object) -> str:
-    text = repr(value)
+    """A value as it may stand in a message, where no secret may."""
+    text = _shown(value)
     return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case Mapping():
+            inner = (f"{name!r}: {_shown(one) if name in SHOWN_KEYS else '…'}" for name, one in value.items())
+            return f"{{{', '.join(inner)}}}"
+        case list() | tuple():
+            return f"[{', '.join(map(_shown, value))}]"
+        case str() if "://" in value:
+            return repr(shown_uri(value))
+        case _:
+            return repr(value)
 
 
 YesNo = Annotated[bool, Wanted("true or false")]

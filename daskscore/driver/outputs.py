@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from daskscore.config import JobConfig
 from daskscore.core.report import Report
+from daskscore.errors import ConfigError
 from daskscore.inputs.addresses import is_remote
 from daskscore.workspace.references import is_reference
 
@@ -66,6 +67,8 @@ def opened(
     """The output of a job, for as long as its run may write there."""
     given: dict[str, Any] = config.output if isinstance(config.output, dict) else {"path": config.output}
     path, options = str(given["path"]), given.get("storage_options")
+    if not isinstance(options, Mapping | None):
+        raise ConfigError("output: storage_options is no mapping. Write it like {key: ${env:NAME}}")
     if is_reference(path):
         from daskscore.workspace.locations import resolve
         from daskscore.workspace.store import open_workspace
@@ -73,6 +76,8 @@ def opened(
         found = resolve(open_workspace(), path)
         path, options = found.uri, {**found.storage_options, **(options or {})}
     if not is_remote(path):
+        if options:
+            raise ConfigError(f"output: storage_options are for addresses, and {path} is a local path. Remove them")
         yield Local(Path(os.path.abspath(path)))
         return
     from daskscore.driver.remote_output import working_folder

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,6 @@ _OFFSET = struct.Struct("<Q")
 
 PUBLISH_SECONDS = 0.1
 """How old a planned mini-batch may be before it can be scored."""
-AT_A_TIME = 256
 
 Lines = Iterator[tuple[bytes, int]]
 """Mini-batches as lines, and how many items each has."""
@@ -88,21 +87,20 @@ class Planner:
         published = time.monotonic()
         with self._open(LINES) as lines, self._open(INDEX) as index:
             index.write(_OFFSET.pack(0))
-            while some := list(islice(self._lines, AT_A_TIME if mini_batches else 1)):
-                if self._stopping.is_set():
-                    return
-                for text, number in some:
-                    self._digest.update(text)
-                    lines.write(text)
-                    offset += len(text)
-                    index.write(_OFFSET.pack(offset))
-                    mini_batches += 1
-                    items += number
-                if time.monotonic() - published > PUBLISH_SECONDS or not self.planned.mini_batches:
+            for text, number in self._lines:
+                self._digest.update(text)
+                lines.write(text)
+                offset += len(text)
+                index.write(_OFFSET.pack(offset))
+                mini_batches += 1
+                items += number
+                if (now := time.monotonic()) - published > PUBLISH_SECONDS or mini_batches == 1:
+                    if self._stopping.is_set():
+                        return
                     lines.flush()
                     index.flush()
                     self.planned = Planned(mini_batches, items)
-                    published = time.monotonic()
+                    published = now
         header = PlanHeader(mini_batches, items, self._digest.hexdigest(), self._content)
         _write_header(self._open, header)
         self.planned = Planned(mini_batches, items, complete=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daskscore.config import JobConfig
-from daskscore.errors import ConfigError
+from daskscore.errors import ConfigError, UsageError
 from daskscore.inputs.addresses import is_remote
 from daskscore.workspace.references import is_reference
 
@@ -74,13 +74,19 @@ def _place(key: str, entry: str | Mapping[str, Any], kind: Any, stores: list[Sto
         name, version = found.name or "", found.version or version
     path = path[len("file://") :] if path.lower().startswith("file://") else path
     if not is_remote(path):
-        if not Path(path).exists():
+        if options and not name:
+            raise ConfigError(f"{key}: storage_options are for addresses, and {path} is a local path. Remove them")
+        if not os.path.exists(path):
             raise ConfigError(f"{key}: {path} does not exist. Check the path")
-        return path, name or Path(path).name, version
+        path = os.path.abspath(path)  # a slash at its end would make it the folder that holds it
+        return path, name or os.path.basename(path), version
     from daskscore.inputs.remote import RemoteFiles
 
-    files = RemoteFiles(path, options, everything=True)
-    next(files.items())
+    try:
+        files = RemoteFiles(path, options, everything=True)
+        next(files.items())
+    except UsageError as error:
+        raise type(error)(f"{key}: {str(error).removeprefix('input ')}") from error
     stores.append(files.stores)
     uri = files.address.uri
     return uri, name or uri.rstrip("/").rpartition("/")[2], version

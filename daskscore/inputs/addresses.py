@@ -119,7 +119,7 @@ def is_remote(text: str) -> bool:
     found = _SCHEME.match(text)
     if found is None:
         return re.match(r"[A-Za-z]://", text) is not None
-    return found[2] == "//" or found[1].lower() in S3 | AZURE | GOOGLE | WEB
+    return found[2] == "//" or found[1].lower() in S3 | AZURE | GOOGLE | WEB | DATABASES
 
 
 def parse(uri: str) -> Address:
@@ -151,6 +151,11 @@ def parse(uri: str) -> Address:
     if scheme == "file":
         return Address(scheme, "file", "file://", "", rest)
     host, slash, path = rest.partition("/")
+    if scheme != "github" and re.match(r"[^@]*:[^@]+@", host):  # there, they are the owner and the repository
+        raise InputError(
+            f"input {scheme}://…@{host.rpartition('@')[2]} has credentials in it. "
+            "Move them to storage_options, as ${env:NAME}"
+        )
     return Address(scheme, scheme, f"{scheme}://{host}{slash}", "", path)
 
 

@@ -82,9 +82,14 @@ def shape(file: str, format: Format, opener: Opener, *, sample: bool = False) ->
     with opener(file) as opened:
         try:
             found = (_parquet if format is Format.PARQUET else _ipc)(opened, sample)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            kind = "Parquet" if format is Format.PARQUET else "Arrow or Feather"
-            raise InputError(f"{file} cannot be read as a {kind} file: {error}. Leave it out with exclude") from error
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            if getattr(error, "errno", None) is not None or not type(error).__module__.startswith(
+                ("pyarrow", "builtins")
+            ):
+                raise
+            kind = "a Parquet" if format is Format.PARQUET else "an Arrow or Feather"
+            why = str(error).partition("\n")[0].rstrip(".")
+            raise InputError(f"{file} cannot be read as {kind} file: {why}. Leave it out with exclude") from error
         schema, groups, with_missing = found
     described = (schema.pandas_metadata or {}).get("columns", [])
     index = (schema.pandas_metadata or {}).get("index_columns", [])

@@ -8,17 +8,18 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from daskscore import plugins
 from daskscore.core.planning import DEFAULT_ITEMS, Content, cut, line, line_of_pieces
 from daskscore.core.tables import Reading, Size
-from daskscore.errors import ConfigError, InputError
+from daskscore.errors import ConfigError, DaskscoreError, InputError
 from daskscore.inputs.addresses import is_remote, parse
 from daskscore.inputs.interface import Input
 from daskscore.inputs.local import LocalFiles
+from daskscore.inputs.selection import is_glob
 from daskscore.workspace.references import is_reference
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def open_entry(entry: str | Mapping[str, Any], cutting: Cutting, *, number: int)
 def _check_keys(given: Mapping[str, Any]) -> None:
     from daskscore.inputs.table_options import KEYS
 
-    known = (*FILE_KEYS, *sorted(KEYS))
+    known = dict.fromkeys((*FILE_KEYS, *sorted(KEYS)))
     for name in given:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
@@ -142,6 +143,8 @@ def _plugged(given: dict[str, Any], cutting: Cutting) -> Source:
 def _located(given: dict[str, Any]) -> dict[str, Any]:
     """With registered data and datastores replaced by the place where the bytes are."""
     path = given["path"]
+    if not isinstance(given.get("storage_options"), Mapping | None):
+        raise ConfigError("inputs: storage_options is no mapping. Write it like {anon: true}")
     if not is_reference(path):
         return {"path": path}
     from daskscore.workspace.locations import resolve  # here, because it loads SQLAlchemy
@@ -171,8 +174,6 @@ class _Entry:
             from daskscore.inputs.stores import Stores
 
             options = self.place.get("storage_options") or self.given.get("storage_options")
-            if not isinstance(options, Mapping | None):
-                raise ConfigError("inputs: storage_options is no mapping. Write it like {anon: true}")
             address, self.stores = Stores.of(self.path, options)
             self.path = address.uri
         elif self.given.get("storage_options"):
@@ -260,7 +261,11 @@ class _Entry:
         opener = self._opener
         try:
             reading = decide_reading(find().items(), options, opener, keys)
-        except InputError:
+        except InputError as error:
+            if (parse(self.path).root if is_remote(self.path) else self.path) in str(error):
+                raise
+            raise InputError(f"input {self.path}: {error}") from error
+        except DaskscoreError:
             raise
         except Exception as error:
             raise self._trouble(error) from error
@@ -284,10 +289,14 @@ class _Entry:
             )
         try:
             table = read_mltable(self.path, self._opener)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"input {self.path} holds no file called MLTable. Name the folder that has it") from None
-        except OSError as error:
-            raise InputError(f"input {self.path} cannot be read: {error.strerror or error}") from error
+        except DaskscoreError:
+            raise
+        except Exception as error:
+            raise self._trouble(error) from error
+
+        table = replace(table, paths=tuple(map(self._reached, table.paths)))
 
         def find() -> _Several:
             return _Several(table.files(lambda path: self._files(path).items()))
@@ -301,6 +310,23 @@ class _Entry:
             )
         return self._records(find, table.options)
 
+    def _reached(self, path: str) -> str:
+        """A path that an MLTable names; what opens it is among the stores from now on."""
+        place = _located({"path": path})
+        path = place["path"]
+        if path.lower().startswith("file://"):
+            return path[len("file://") :]
+        if not is_remote(path) or (is_remote(self.path) and path.startswith(self.path.rstrip("/") + "/")):
+            return path
+        from daskscore.inputs.stores import Stores
+
+        options = place.get("storage_options")
+        if options is None and is_remote(self.path) and parse(path).protocol == parse(self.path).protocol:
+            options = self.place.get("storage_options") or self.given.get("storage_options")
+        address, stores = Stores.of(path, options)
+        self.stores = self.stores.joined(stores) if self.stores is not None else stores
+        return address.uri
+
     def _opener(self, name: str) -> IO[bytes]:
         if not is_remote(name):
             return open(name, "rb")
@@ -312,7 +338,7 @@ class _Entry:
         """What a storage library raises while records are read, in our own words."""
         try:
             yield from lines
-        except InputError:
+        except DaskscoreError:
             raise
         except Exception as error:
             raise self._trouble(error) from error
@@ -354,6 +380,10 @@ def _as_told(items: Iterator[str], path: str, kind: str | None) -> Iterator[str]
     """Refuse a folder where a file was promised, and the other way round."""
     first = next(items)
     is_file = first == (path if is_remote(path) else os.path.abspath(os.path.expanduser(path)))
+    if kind == "uri_file" and not is_file and is_glob(path):
+        raise InputError(
+            f"input {path} is a pattern, and its type is uri_file. Write type: uri_folder, or name one file"
+        )
     if kind == "uri_file" and not is_file:
         raise InputError(f"input {path} is no file but a folder, and its type is uri_file. Write type: uri_folder")
     if kind == "uri_folder" and is_file:

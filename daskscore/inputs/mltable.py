@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from daskscore.core.partition_formats import path_columns
 from daskscore.core.tables import Column, Dialect, Format, Header, OnBadRecord
-from daskscore.errors import InputError
+from daskscore.errors import ConfigError, InputError
 from daskscore.inputs.table_options import DATES, WHOLE, TableOptions
 from daskscore.inputs.text_files import Opener
+from daskscore.job_file import parse
 
 FILE = "MLTable"
 READS = ("read_delimited", "read_parquet", "read_json_lines")
@@ -42,9 +41,11 @@ def read_mltable(folder: str, opener: Opener) -> MLTable:
     with opener(where) as file:
         text = file.read()
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{where} is no YAML: {error}") from error
+        content = parse(text.decode("utf-8-sig"), where)
+    except UnicodeDecodeError:
+        raise InputError(f"{where} is no YAML: it is no UTF-8 text. Name the folder of an MLTable") from None
+    except ConfigError as error:
+        raise InputError(f"{str(error).partition(chr(10))[0]}. Mend it") from error
     if not isinstance(content, dict) or not isinstance(content.get("paths"), list) or not content["paths"]:
         raise InputError(f"{where} names no paths. It must hold lines like 'paths:' and '  - file: ./data.csv'")
     paths = tuple(_path(entry, folder, where) for entry in content["paths"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import has_magic
+from typing import Any
 
 from daskscore.errors import InputError
 
-Patterns = str | Iterable[str] | None
+Patterns = str | Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ def is_glob(path: str) -> bool:
 
 
 def _compiled(patterns: Patterns) -> tuple[re.Pattern[str], ...]:
-    words = [patterns] if isinstance(patterns, str) else list(patterns or ())
+    words: Any = [patterns] if isinstance(patterns, str) else patterns or ()
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise InputError(f"include and exclude: {patterns!r} is no pattern. Write one like '*.png', or a list of these")
     return tuple(_compile(_place(word.rstrip("/")), word) for word in words)
 
 

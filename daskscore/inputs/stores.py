@@ -307,10 +307,18 @@ def _filesystem(address: Address, options: dict[str, Any], mask: Any) -> Any:
         raise InputError(f"input {address.uri}: a package is not installed: {error}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise _not_usable(address, error, mask) from None
+    except Exception as error:  # some connect to their server already
+        if (trouble := explain(error)) is None:
+            raise
+        words = mask(trouble.words).partition("\n")[0]
+        raise InputError(
+            f"input {address.uri}: {address.scheme}:// cannot be opened: {words}. Check the address, storage_options, "
+            "and what this storage needs to be installed"
+        ) from None
 
 
 def _not_usable(address: Address, error: Exception, mask: Any) -> InputError:
-    text = str(error.args[0] if error.args else type(error).__name__)
+    text = str(error.args[0] if error.args else type(error).__name__).rstrip(".")
     return InputError(f"storage_options of {address.root} are not usable: {mask(text)}. Check their names and values")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 
-from daskscore.core.tables import DTYPES, Column, Dialect, Format, Header, OnBadRecord
+from daskscore.core.tables import DTYPES, Column, Dialect, Format, Header, OnBadRecord, Size
 from daskscore.errors import InputError
 
 SAMPLE_BYTES = 4 << 20
@@ -74,7 +73,9 @@ class TableOptions:
                     f"{key}: there is no such key for an input of records. "
                     + (f"Did you mean {nearest[0]}?" if nearest else f"Known are {', '.join(sorted(KEYS))}")
                 )
-        dialect = replace(Dialect(), **{key: value for key, value in given.items() if key in _DIALECT_FIELDS})
+        dialect = replace(
+            Dialect(), **{key: _sign(key, value) for key, value in given.items() if key in _DIALECT_FIELDS}
+        )
         if _word("quoting", given.get("quoting", "minimal"), ("minimal", "all", "none")) == "none":
             dialect = replace(dialect, quote="")
         options = cls(
@@ -86,11 +87,11 @@ class TableOptions:
             columns=_names("columns", given.get("columns", ())),
             drop_columns=_names("drop_columns", given.get("drop_columns", ())),
             conversions=tuple(conversion(name, dtype) for name, dtype in _mapping(given.get("dtypes", {}))),
-            infer_column_types=bool(given.get("infer_column_types", True)),
+            infer_column_types=_truth("infer_column_types", given.get("infer_column_types", True)),
             on_bad_record=_one_of("on_bad_record", given.get("on_bad_record", OnBadRecord.FAIL), OnBadRecord),
-            sample_bytes=given.get("sample_bytes", SAMPLE_BYTES),
-            path_column=given.get("path_column", ""),
-            partition_format=given.get("partition_format", ""),
+            sample_bytes=_bytes("sample_bytes", given.get("sample_bytes", SAMPLE_BYTES)),
+            path_column=_text("path_column", given.get("path_column", "")),
+            partition_format=_text("partition_format", given.get("partition_format", "")),
         )
         if options.names and options.header is not Header.NONE:
             raise InputError("names: are for files without a header. Say header: none too, or remove names")
@@ -98,7 +99,7 @@ class TableOptions:
 
     def checked(self) -> Self:
         """Itself, where its signs and its encoding are usable."""
-        signs = {
+        signs: dict[str, Any] = {
             "delimiter": self.delimiter,
             "quote": self.dialect.quote,
             "escape": self.dialect.escape,
@@ -106,14 +107,16 @@ class TableOptions:
             "decimal": self.dialect.decimal,
         }
         for key, sign in signs.items():
-            if sign and (len(sign) != 1 or not sign.isascii() or sign in "\r\n\0"):
+            if sign not in ("", None) and (
+                not isinstance(sign, str) or len(sign) != 1 or not sign.isascii() or sign in "\r\n\0"
+            ):
                 raise InputError(f"{key}: {sign!r} is not usable. Give one ASCII character, like {_EXAMPLES[key]!r}")
         used = [sign for key, sign in signs.items() if sign and key != "decimal"]
         if len(set(used)) < len(used):
             raise InputError(f"{', '.join(signs)}: two of them are the same character. Give each its own")
         try:
-            codecs.lookup(self.dialect.encoding)
-        except LookupError:
+            "".encode(self.dialect.encoding)  # says no to what is no encoding of text, too
+        except (LookupError, TypeError, ValueError):
             raise InputError(
                 f"encoding: {self.dialect.encoding!r} is not known. Give one that Python knows, like utf-8 or latin-1"
             ) from None
@@ -151,6 +154,36 @@ def _word(key: str, value: object, words: Iterable[str]) -> str:
     return word
 
 
+def _sign(key: str, value: Any) -> Any:
+    if key == "decimal" and not value:
+        raise InputError(f"decimal: {value!r} is not usable. Give one ASCII character, like ','")
+    return _truth(key, value) if key in _YES_NO else "" if value is None and key != "encoding" else value
+
+
+def _truth(key: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in ("true", "false", "yes", "no"):
+        raise InputError(f"{key}: {value!r} is not usable. Write true or false")
+    return str(value).lower() in ("true", "yes")
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{key}: {value!r} is no text. Put it in quotes")
+    return value
+
+
+def _bytes(key: str, value: object) -> int:
+    try:
+        found = Size.parse(value if isinstance(value, int) and not isinstance(value, bool) else str(value)).bytes
+    except ValueError:
+        found = 0
+    if not found:
+        raise InputError(f"{key}: {value!r} is no number of bytes. Write one like 4MB")
+    return found
+
+
 def _format(value: object) -> object:
     names = {"tsv": Format.CSV, "ndjson": Format.JSONL, "feather": Format.ARROW, "ipc": Format.ARROW}
     return names.get(str(value).lower(), value)
@@ -179,6 +212,7 @@ def _mapping(value: object) -> list[tuple[Any, Any]]:
 
 
 _DIALECT_FIELDS = {each.name for each in fields(Dialect)} - {"delimiter"}
+_YES_NO = {each.name for each in fields(Dialect) if isinstance(each.default, bool)}
 _DIALECT_KEYS = _DIALECT_FIELDS | {"delimiter", "quoting"}
 KEYS = {each.name for each in fields(TableOptions)} - {"dialect", "conversions"} | {"dtypes"} | _DIALECT_KEYS
 """What an entry of `inputs:` may say of its records."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from daskscore.core.csv_records import fields, records
@@ -72,7 +72,7 @@ def json_reading(files: Iterable[str], options: TableOptions, dialect: Dialect, 
         if found:
             seen = _together(seen, found, Kind.MIXED)
     if not seen and not options.columns:
-        raise _no_records()
+        raise _no_records(looked_at.files)
     for name in options.columns:
         seen.setdefault(name, Seen(missing=True))
     return Reading(
@@ -211,5 +211,7 @@ def _kinds_of_json(sample: bytes, dialect: Dialect) -> dict[str, Seen]:
     }
 
 
-def _no_records() -> InputError:
+def _no_records(read: Sequence[str] = ()) -> InputError:
+    if read:
+        return InputError(f"{read[0]} has no line that is a JSON object. Mend it, or say what it is with format")
     return InputError("the input has no records: its files are empty. Name files that have some")

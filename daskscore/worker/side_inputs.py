@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from daskscore.errors import InputError
+from daskscore.errors import ConfigError, InputError
 from daskscore.inputs.addresses import Address, is_remote, parse
 from daskscore.inputs.patience import Patience
 from daskscore.inputs.remote import RemoteFiles
@@ -182,9 +182,12 @@ class SideInputs:
                 assert self.stores is not None
                 if self._users < 0:
                     self._users = use_folder(self.folder)
-                self._paths = {
-                    name: str(stage_side_input(uri, self.folder, self.stores)) for name, uri in self.wanted.items()
-                }
+                try:
+                    self._paths = {
+                        name: str(stage_side_input(uri, self.folder, self.stores)) for name, uri in self.wanted.items()
+                    }
+                except ConfigError as error:  # a variable of storage_options that only this machine lacks
+                    raise InputError(str(error)) from error
             return self._paths
 
     def close(self) -> None:
