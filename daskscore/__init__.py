@@ -13,14 +13,19 @@ if TYPE_CHECKING:
     from daskscore.config import JobConfig
     from daskscore.core.report import Report
     from daskscore.errors import ConfigError, DaskscoreError, InputError, OutputError, RunError, ScriptError, UsageError
+    from daskscore.native import read, score
+    from daskscore.worker.crews import MiniBatchError
 
 _HOMES = {
     "run": "daskscore.api",
+    "read": "daskscore.native",
+    "score": "daskscore.native",
     "JobConfig": "daskscore.config",
     "Report": "daskscore.core.report",
     "ConfigError": "daskscore.errors",
     "DaskscoreError": "daskscore.errors",
     "InputError": "daskscore.errors",
+    "MiniBatchError": "daskscore.worker.crews",
     "OutputError": "daskscore.errors",
     "RunError": "daskscore.errors",
     "ScriptError": "daskscore.errors",
@@ -32,12 +37,15 @@ __all__ = [
     "DaskscoreError",
     "InputError",
     "JobConfig",
+    "MiniBatchError",
     "OutputError",
     "Report",
     "RunError",
     "ScriptError",
     "UsageError",
+    "read",
     "run",
+    "score",
 ]
 
 

@@ -54,6 +54,12 @@ def test_the_python_of_the_readme_scores_its_texts(folder: Path) -> None:
     assert ran(folder, sys.executable, "plain.py") == "Completed 3 of 3\n"
 
 
+def test_the_dask_collection_of_the_readme_scores_its_texts(folder: Path) -> None:
+    at_a_free_port = blocks("python")[2].replace("Client()", "Client(dashboard_address='127.0.0.1:0')")
+    (folder / "lazy.py").write_text(at_a_free_port)
+    assert ran(folder, sys.executable, "lazy.py").splitlines()[-1] == "1"
+
+
 def test_the_readme_lists_every_key_of_a_job_and_no_other() -> None:
     section = README.split("## Keys of a job")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(dict.fromkeys(_as_listed(section)))

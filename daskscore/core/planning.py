@@ -7,6 +7,10 @@ A plan is one line per mini-batch, which is JSON:
     {"pieces": [piece, …]}                                      records of a table, see `tables.Piece`
     {"pieces": [piece, …], "keys": {"store": 2}}                the records of one key
 
+A mini-batch that Python objects make up, and that no plan has, is a line of its own kind:
+
+    {"pickle": "/tmp/…/7", "items": 100}                        a list or a DataFrame, in a file that a worker has written
+
 The driver passes lines on as bytes; only the scorer turns one into items, and the driver itself when a mini-batch has
 failed and its items must be named.
 """
@@ -43,6 +47,8 @@ class Content(StrEnum):
     """What only the script understands."""
     RECORDS = "records"
     """Rows of tables."""
+    OBJECTS = "objects"
+    """Python objects that come from another Dask task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,12 @@ def line_of_pieces(pieces: Sequence[Piece], keys: Keys | None = None) -> bytes:
     return _encode(found).encode("ascii") + b"\n"
 
 
+def line_of_pickle(path: str, items: int, keys: Keys | None = None) -> bytes:
+    """The line of a mini-batch of Python objects."""
+    found = {"pickle": path, "items": items} if keys is None else {"pickle": path, "items": items, "keys": keys}
+    return _encode(found).encode("ascii") + b"\n"
+
+
 def names_in(plan_line: bytes) -> list[Named]:
     """The items of a line; records that stand one after the other under one name."""
     found = json.loads(plan_line)
@@ -88,6 +100,8 @@ def names_in(plan_line: bytes) -> list[Named]:
         return [Named(item) for item in found]
     if "files" in found:
         return [Named(item) for item in found["files"]]
+    if "pickle" in found:
+        return [Named(found["pickle"], found["items"])]
     return [
         Named(name_of_rows(piece["file"], piece["row"], piece["items"]), piece["items"]) for piece in found["pieces"]
     ]

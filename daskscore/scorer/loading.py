@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -43,6 +44,8 @@ class Given:
     keys: dict[str, Any] = field(default_factory=dict)
     rows: list[Rows] = field(default_factory=list)
     """Of a table: the records in `mini_batch`, in order."""
+    names: list[str] = field(default_factory=list)
+    """Of files that were brought here: what the plan calls those in `mini_batch`."""
     notes: list[str] = field(default_factory=list)
     """What somebody should read who wonders about a result."""
 
@@ -82,6 +85,8 @@ def loader(content: Content, readings: Sequence[str]) -> Loader:
             return _Words()
         case Content.RECORDS:
             return _Records([Reading.from_json(text) for text in readings])
+        case Content.OBJECTS:
+            return _Objects()
 
 
 class _Rank:
@@ -95,7 +100,7 @@ class _Words:
     reads = False
 
     def load(self, index: int, line: str) -> Given:
-        items, keys = _items_of(line)
+        items, keys, _ = _items_of(line)
         return Given(MiniBatch(items, index), len(items), len(items), keys=keys)
 
 
@@ -103,17 +108,19 @@ class _Files:
     reads = False
 
     def load(self, index: int, line: str) -> Given:
-        items, keys = _items_of(line)
+        items, keys, names = _items_of(line)
         there: list[str] = []
+        called: list[str] = []
         lost: list[dict[str, Any]] = []
-        for item in items:
+        for number, item in enumerate(items):
             if os.access(item, os.R_OK):
                 there.append(item)
+                called += names[number : number + 1]
             else:
                 lost.append(_failed(item, Kind.INPUT, _cannot_read(item)))
         if lost and not there:
             raise CannotRead(lost[0]["message"])
-        return Given(MiniBatch(there, index), len(items), len(there), lost, keys)
+        return Given(MiniBatch(there, index), len(items), len(there), lost, keys, names=called)
 
 
 class _Records:
@@ -153,6 +160,23 @@ class _Records:
         return given
 
 
+class _Objects:
+    reads = True
+
+    def load(self, index: int, line: str) -> Given:
+        told = json.loads(line)
+        try:
+            with open(told["pickle"], "rb") as file:
+                found = pickle.load(file)
+        except Exception as error:
+            raise CannotRead(
+                f"the mini-batch cannot be handed to the script: {type(error).__name__}: {error}"
+            ) from error
+        mini_batch = MiniBatch(found, index) if type(found) is list else found
+        # Whoever gets the results sees how many they are: none is missing because there are fewer.
+        return Given(mini_batch, told["items"], present=0, keys=told.get("keys", {}))
+
+
 def _rows_left(piece: Piece, bad: Iterable[BadRecord]) -> Iterator[Rows]:
     """The records of a piece without the bad ones."""
     start, stop = piece["row"], piece["row"] + piece["items"]
@@ -164,9 +188,12 @@ def _rows_left(piece: Piece, bad: Iterable[BadRecord]) -> Iterator[Rows]:
         yield Rows(piece["file"], start, stop)
 
 
-def _items_of(line: str) -> tuple[list[str], dict[str, Any]]:
+def _items_of(line: str) -> tuple[list[str], dict[str, Any], list[str]]:
+    """The items, what they have in common, and what the plan calls them."""
     found = json.loads(line)
-    return (found, {}) if isinstance(found, list) else (found["files"], found["keys"])
+    if isinstance(found, list):
+        return found, {}, []
+    return found["files"], found.get("keys", {}), found.get("names", [])
 
 
 def _failed(item: str, kind: Kind, message: str, items: int = 1) -> dict[str, Any]:

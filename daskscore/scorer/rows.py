@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ BAD_OUTPUT = (
 )
 LINES: dict[str, Callable[[Any], str]] = {"text": str, "jsonl": to_json}
 """The formats in which an element is a line, and what makes it one."""
+
+OBJECTS = "objects"
+"""The format in which a worker takes a mini-batch's results for other Dask tasks: one pickle."""
 
 
 class Rows(NamedTuple):
@@ -67,6 +71,8 @@ class RowFormat:
 
     def _elements(self, elements: list[Any] | tuple[Any, ...]) -> Rows:
         elements = tuple(elements)  # a thread of the script may go on filling the list
+        if self.format == OBJECTS:
+            return _pickled(list(elements))
         if not self.write or not elements:
             return Rows(b"", len(elements))
         line = LINES.get(self.format)
@@ -76,6 +82,8 @@ class RowFormat:
         return Rows(encode(end.join(map(line, elements)) + end), len(elements))
 
     def _series(self, series: Any) -> Rows:
+        if self.format == OBJECTS:
+            return _pickled(series)
         if self.format in LINES or not self.write:
             return self._elements(series.tolist())
         return self._frame(series.to_frame("value" if series.name is None else series.name))
@@ -83,6 +91,8 @@ class RowFormat:
     def _frame(self, frame: Any) -> Rows:
         if not self.write:
             return Rows(b"", len(frame))
+        if self.format == OBJECTS:
+            return _pickled(frame)
         if self.format not in LINES:
             return Rows(self._in_blocks.of_frame(frame), len(frame))
         if self.format == "jsonl":
@@ -101,6 +111,10 @@ class RowFormat:
         if self.format == "parquet":
             return ParquetRows(index=self.index, mixed_types=self.mixed_types)
         return CsvRows(self.separator, index=self.index, line_terminator=self.line_terminator, to_csv=self.to_csv)
+
+
+def _pickled(result: Any) -> Rows:
+    return Rows(pickle.dumps(result, protocol=5), len(result))
 
 
 __all__ = ["BAD_OUTPUT", "BadOutput", "RowFormat", "Rows"]

@@ -131,7 +131,9 @@ def _of_files(line: Any, staged: Staged) -> Delivery:
     lost = [NotRead(failure.item, failure.message) for failure in staged.failures]
     if not staged.paths:
         return Delivery(staged.position, failure=lost[0].message)
-    given = staged.paths if isinstance(line, list) else {"files": staged.paths, "keys": line["keys"]}
+    given = {"files": staged.paths, "names": staged.items}
+    if isinstance(line, dict):
+        given["keys"] = line["keys"]
     names = dict(zip(staged.paths, staged.items, strict=True))
     return Delivery(staged.position, _encoded(given), len(lost), lost, names=names)
 
