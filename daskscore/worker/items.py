@@ -1,7 +1,7 @@
 """Items on their way to local paths: what is known of each, where it will be, and which one is next. No effects.
 
 Most items are one mini-batch's own. Parts of objects, and objects that several mini-batches read from, are one item for
-all mini-batches of a bundle that want the same.
+all mini-batches that want the same, whichever bundles these are of.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from daskscore.inputs.addresses import Address, is_remote, parse
 from daskscore.inputs.storages import Range
 from daskscore.inputs.troubles import Cause, Trouble
 from daskscore.worker.fetching import is_file_name
+
+SPARE_ITEMS = 256
+"""No more than this are kept for later bundles: what these want again are the few that are large."""
 
 
 class NotStaged(NamedTuple):
@@ -49,11 +52,13 @@ class Part:
         fitting = len(self.ranges) == 1 if self.size is None else bool(borders) and borders[-1] <= self.size
         if not ordered or not fitting:
             raise ValueError(f"{self.uri}: {self.ranges} are no ranges of an object of {self.size} bytes")
+        if local_path(self.uri) is not None:
+            raise ValueError(f"{self.uri} is on this machine, where it is read in its place")
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A whole object that other mini-batches of the bundle may want, too, to be read and not to be changed."""
+    """A whole object that other mini-batches may want, too, to be read and not to be changed."""
 
     uri: str
 
@@ -73,18 +78,18 @@ class State(Enum):
 class Item:
     name: str
     """In the plan."""
-    batches: list[Batch]
-    """Those that want it, in order."""
     address: Address | None
     """None: it is on this machine already."""
     path: str
     """Where it is, or will be."""
     state: State = State.WAITING
     problem: NotStaged | None = None
-    part: Part | None = None
-    """What of it is wanted; None: all."""
+    common: Part | Shared | None = None
+    """What is wanted, where others may want the same."""
     folder: Path | None = None
-    """Its own, where several mini-batches may want it; it goes with the last of them."""
+    """Its own, then."""
+    batches: list[Batch] = field(default_factory=list)
+    """Those that want it: not those that are over."""
     held: int = 0
     """Bytes of scratch space."""
     size: int = 0
@@ -95,18 +100,33 @@ class Item:
     task: asyncio.Task[None] | None = None
 
     @property
-    def batch(self) -> Batch:
-        """The first that still wants it. As mini-batches are handed out in order, it is the first that will use it."""
-        return next((batch for batch in self.batches if not batch.over), self.batches[-1])
+    def part(self) -> Part | None:
+        """What of it is wanted; None: all."""
+        return self.common if isinstance(self.common, Part) else None
 
     @property
-    def queue(self) -> Queue:
-        return self.batches[0].queue
+    def may_be_wanted_again(self) -> bool:
+        """By a later bundle: the bytes of a piece of text are one mini-batch's, but it may share all else."""
+        return self.common is not None and (self.part is None or self.part.size is not None)
 
     @property
-    def used_before(self) -> bool:
-        """A mini-batch has used it, and another one will."""
-        return self.batches[0].handed_out
+    def awaited(self) -> bool:
+        """It is still to come, and somebody wants it."""
+        return self.state is State.WAITING and bool(self.batches)
+
+    @property
+    def urgency(self) -> tuple[int, int, int]:
+        """Smaller is more urgent."""
+        return min(batch.urgency for batch in self.batches)
+
+    def may_make_room_for(self, needed: Batch) -> bool:
+        """For a mini-batch that a slot waits for."""
+        return not any(
+            batch is needed
+            or batch.handed_out
+            or (self in batch.queue.used and batch.queue.number < needed.queue.number)
+            for batch in self.batches
+        )
 
     @property
     def settled(self) -> bool:
@@ -121,12 +141,15 @@ class Batch:
     position: int
     folder: Path
     items: list[Item] = field(default_factory=list)
-    held: int = 0
-    """Bytes of scratch space, those of items that others want, too, among them."""
     handed_out: bool = False
     over: bool = False
     """Nobody needs it any more."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def held(self) -> int:
+        """Bytes of scratch space, those of items that others want, too, among them."""
+        return sum(item.held for item in dict.fromkeys(self.items))
 
     @property
     def settled(self) -> bool:
@@ -151,46 +174,93 @@ class Batch:
         return 1 if queue.asked >= 0 else 2, self.position - queue.handed_out, queue.number
 
 
+class Common:
+    """The items that any bundle may want: one for all who want the same.
+
+    What nobody wants at present is spare: it stays as long as nothing else wants its room, and there is not too much of it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names = count()
+        self._items: dict[Part | Shared, Item] = {}
+        self._spare: dict[Item, None] = {}
+        """In the order in which they became it: the least recently used first."""
+        self.spare_bytes = 0
+
+    def item(self, wanted: Part | Shared) -> Item:
+        """The one that there is already, or a new one."""
+        item = self._items.get(wanted)
+        if item is None:
+            folder = self._folder / f"common-{next(self._names)}"
+            item = _made(wanted.uri, folder, 0, _Places())
+            if item.state is State.WAITING:
+                item.common, item.folder = wanted, folder
+                self._items[wanted] = item
+        elif item in self._spare:
+            self._take(item)
+        return item
+
+    def keep(self, item: Item) -> None:
+        """Nobody wants it at present."""
+        self._spare[item] = None
+        self.spare_bytes += item.held
+
+    def forget(self, item: Item) -> None:
+        """Whoever wants the same from now on gets another one."""
+        if item in self._spare:
+            self._take(item)
+        if item.common is not None and self._items.get(item.common) is item:
+            del self._items[item.common]
+
+    @property
+    def overfull(self) -> bool:
+        """There are more spare items than are worth their place in memory."""
+        return len(self._spare) > SPARE_ITEMS
+
+    @property
+    def least_recently_used(self) -> Item | None:
+        """Of those that are spare."""
+        return next(iter(self._spare), None)
+
+    def _take(self, item: Item) -> None:
+        del self._spare[item]
+        self.spare_bytes -= item.held
+
+
 class Queue:
     """The mini-batches of one bundle, and those of their items that are still to come."""
 
-    def __init__(self, number: int, folder: Path, mini_batches: Iterable[Sequence[Wanted]]) -> None:
+    def __init__(self, number: int, folder: Path, mini_batches: Iterable[Sequence[Wanted]], common: Common) -> None:
         self.number = number
         self.folder = folder
         self.asked = -1
         """The mini-batch that a slot waits for, or waited for last."""
         self.handed_out = 0
-        self._several: dict[Part | Shared, Item] = {}
+        self.used: set[Item] = set()
+        """Of those that others may want, what was handed out."""
+        self._common = common
         self.batches = [self._batch(position, wanted) for position, wanted in enumerate(mini_batches)]
-        waiting = (item for batch in self.batches for item in batch.items if item.state is State.WAITING)
-        self._fresh = deque(dict.fromkeys(waiting))
-        self._again: list[Item] = []
+        waiting = dict.fromkeys(item for batch in self.batches for item in batch.items if item.state is State.WAITING)
+        self._fresh = deque(waiting)
+        self._again = {item: None for item in waiting if item.failures}
 
     def _batch(self, position: int, wanted: Sequence[Wanted]) -> Batch:
         batch = Batch(self, position, self.folder / f"{position}")
         places = _Places()
         batch.items = [self._item(one, batch, number, places) for number, one in enumerate(wanted)]
+        for item in dict.fromkeys(batch.items):
+            item.batches.append(batch)
         return batch
 
     def _item(self, wanted: Wanted, batch: Batch, number: int, places: _Places) -> Item:
         match wanted:
             case NotStaged():
-                return Item(wanted.item, [batch], None, "", State.FAILED, wanted)
+                return Item(wanted.item, None, "", State.FAILED, wanted)
             case str():
-                return _made(wanted, batch, batch.folder, number, places)
+                return _made(wanted, batch.folder, number, places)
             case Part() | Shared():
-                item = self._several.get(wanted)
-                if item is None:
-                    folder = self.folder / f"several-{len(self._several)}"
-                    item = _made(wanted.uri, batch, folder, 0, _Places())
-                    if isinstance(wanted, Part) and local_path(wanted.uri) is not None:
-                        raise ValueError(f"{wanted.uri} is on this machine, where it is read in its place")
-                    item.folder = folder
-                    item.part = wanted if isinstance(wanted, Part) else None
-                    self._several[wanted] = item
-                if item.batches[-1] is not batch:
-                    item.batches.append(batch)
-                return item
+                return self._common.item(wanted)
 
     @property
     def needed(self) -> Batch | None:
@@ -202,22 +272,18 @@ class Queue:
 
     def ready(self, now: float) -> Item | None:
         """The item that should come next, if any may come now."""
-        again = (item for item in self._again if item.not_before <= now)
-        first = min(again, key=lambda item: item.batch.position, default=None)
-        fresh = self._fresh[0] if self._fresh else None
-        if first is None or fresh is None:
-            return first or fresh
-        return fresh if fresh.batch.position < first.batch.position else first
-
-    def take(self, item: Item) -> None:
-        if self._fresh and self._fresh[0] is item:
+        # Another bundle may have had it brought, or tried that.
+        while self._fresh and (not self._fresh[0].awaited or self._fresh[0] in self._again):
             self._fresh.popleft()
-        else:
-            self._again.remove(item)
+        self._again = {item: None for item in self._again if item.awaited}
+        may_come = [item for item in self._again if item.not_before <= now]
+        if self._fresh:
+            may_come.append(self._fresh[0])
+        return min(may_come, key=lambda item: item.urgency, default=None)
 
     def put_back(self, item: Item) -> None:
         """It has to come once more."""
-        self._again.append(item)
+        self._again[item] = None
 
 
 class _Places:
@@ -254,19 +320,19 @@ def local_path(name: str) -> str | None:
     return name[len("file://") :] if name.lower().startswith("file://") else None
 
 
-def _made(name: str, batch: Batch, folder: Path, number: int, places: _Places) -> Item:
+def _made(name: str, folder: Path, number: int, places: _Places) -> Item:
     if (path := local_path(name)) is not None:
-        return Item(name, [batch], None, path, State.HERE)
+        return Item(name, None, path, State.HERE)
     try:
         address = parse(name)
     except InputError as error:
-        return Item(name, [batch], None, "", State.FAILED, NotStaged(name, str(error), True))
+        return Item(name, None, "", State.FAILED, NotStaged(name, str(error), True))
     path = unquote(address.path.partition("?")[0]) if address.protocol == "http" else address.path
     place = places.place(path, number)
     if place is None:
         text = f"{name} ends with {os.path.basename(path)!r}, which cannot be the name of a local file. Rename it"
-        return Item(name, [batch], address, "", State.FAILED, NotStaged(name, text, True))
-    return Item(name, [batch], address, str(folder / place))
+        return Item(name, address, "", State.FAILED, NotStaged(name, text, True))
+    return Item(name, address, str(folder / place))
 
 
 def problem_of(name: str, trouble: Trouble, attempts: int, seconds: float, scratch: Path = Path()) -> NotStaged:

@@ -7,10 +7,13 @@ loop, where the objects come in: so there is no lock, and no thread of our own. 
     2. those that come soonest in bundles that a slot works on
     3. the others
 
-Scratch space is bounded. What does not fit waits; the first mini-batch that a slot waits for may drop what was brought
-for later ones, and one that is larger than the limit comes when nothing else is held. So there is always one that
-gets on. What one mini-batch has used and others of its bundle will is not dropped for a bundle that began later: it
-would have to come again for each of them.
+What several bundles want is brought once, at one path. It stays when its last bundle has ended, as others may follow.
+
+Scratch space is bounded. What does not fit waits. What stays though nobody wants it goes for whatever may come, the
+least recently used first. The first mini-batch that a slot waits for may also drop what was brought for later ones, and
+one that is larger than the limit comes when nothing else is held. So there is always one that gets on. What one
+mini-batch has used and others of its bundle will is not dropped for a bundle that began later: it would have to come
+again for each of them.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from daskscore.inputs.storages import Changed, Storage, event_loop
 from daskscore.inputs.stores import Stores
 from daskscore.inputs.troubles import Cause, Trouble, explain
 from daskscore.worker.fetching import fetch, fetch_ranges
-from daskscore.worker.items import Batch, Item, NotStaged, Queue, State, Wanted, problem_of
+from daskscore.worker.items import Batch, Common, Item, NotStaged, Queue, State, Wanted, problem_of
 
 T = TypeVar("T")
 
@@ -81,6 +84,7 @@ class Stager:
         self._numbers = count()
         self._names = count()
         self._queues: list[Queue] = []
+        self._common = Common(scratch)
         self._coming: set[Item] = set()
         self._bug: BaseException | None = None
         self._closed = False
@@ -116,7 +120,7 @@ class Stager:
         if self._closed:
             raise RunError("staging has ended")
         number = next(self._numbers)
-        queue = Queue(number, self.scratch / f"{number}", mini_batches)
+        queue = Queue(number, self.scratch / f"{number}", mini_batches, self._common)
         self._queues.append(queue)
         self.fill()
         return queue
@@ -125,15 +129,20 @@ class Stager:
         self._closed = True
         for queue in list(self._queues):
             await self.end(queue)
+        if self._coming:  # for bundles that their slots are ending just now
+            await asyncio.wait([item.task for item in self._coming if item.task is not None])
+        while (item := self._common.least_recently_used) is not None:
+            self._forget(item)
 
     async def end(self, queue: Queue) -> None:
-        """Give back all that was brought for a bundle."""
+        """Give back all that was brought for a bundle, but for what others want or may want."""
         if queue not in self._queues:
             return
         self._queues.remove(queue)
         for batch in queue.batches:
             self.drop(batch)
-        tasks = [item.task for batch in queue.batches for item in batch.items if item.task is not None]
+        items = [item for batch in queue.batches for item in batch.items if not item.batches]
+        tasks = [item.task for item in items if item.task is not None]
         if tasks:
             await asyncio.wait(tasks)
         shutil.rmtree(queue.folder, ignore_errors=True)
@@ -141,16 +150,32 @@ class Stager:
 
     def drop(self, batch: Batch) -> None:
         """Nobody needs a mini-batch any more."""
+        if batch.over:
+            return
         batch.over = True
         batch.changed.set()
-        for item in (item for item in batch.items if item.batch.over):
-            if item.folder is not None:
-                shutil.rmtree(item.folder, ignore_errors=True)
-            if item.task is not None:
-                item.task.cancel()  # gives its space back when it has ended
-            else:
-                self._release(item)
+        for item in dict.fromkeys(batch.items):
+            item.batches.remove(batch)
+            if not item.batches:
+                self._unwanted(item)
         shutil.rmtree(batch.folder, ignore_errors=True)
+
+    def _unwanted(self, item: Item) -> None:
+        """Nobody wants an item any more, or at present."""
+        if item.task is not None:
+            item.task.cancel()  # looked at again when it has ended
+        elif item.state is State.HERE and item.may_be_wanted_again:
+            self._common.keep(item)
+            if self._common.overfull and (oldest := self._common.least_recently_used) is not None:
+                self._forget(oldest)
+        else:
+            self._forget(item)
+
+    def _forget(self, item: Item) -> None:
+        self._common.forget(item)
+        self._release(item)
+        if item.folder is not None:
+            shutil.rmtree(item.folder, ignore_errors=True)
 
     def check(self) -> None:
         """Raises what is no trouble with a storage but a mistake of ours."""
@@ -160,7 +185,6 @@ class Stager:
     def fill(self) -> None:
         """Let as many items come as may; called whenever something has changed."""
         while self._bug is None and len(self._coming) < self.workers and (item := self._pick()) is not None:
-            item.queue.take(item)
             item.state = State.COMING
             self._coming.add(item)
             item.task = self._loop.create_task(self._bring(item))
@@ -173,19 +197,20 @@ class Stager:
         ready = [item for queue in self._queues if (item := queue.ready(now)) is not None]
         first = self._first_needed()
         if first is not None and first.wants_room:
-            ready = [item for item in ready if item.batch is first]
-        item = min(ready, key=lambda item: item.batch.urgency, default=None)
+            ready = [item for item in ready if first in item.batches]
+        item = min(ready, key=lambda item: item.urgency, default=None)
         return item if item is not None and self._seems_to_fit(item) else None
 
     def _seems_to_fit(self, item: Item) -> bool:
         """Before its size is known an item is taken for an average one; it is looked at again when it comes."""
-        batch = item.batch
-        if batch is self._first_needed():
-            self._make_room(batch, self.held_bytes + item.size - self.limit_bytes)
-            return self.held_bytes + item.size <= self.limit_bytes or self.held_bytes == batch.held
+        first = self._first_needed()
+        if first in item.batches:
+            self._make_room(first, self.held_bytes + item.size - self.limit_bytes)
+            return self.held_bytes + item.size <= self.limit_bytes or self.held_bytes == first.held
         average = self.brought_bytes // self.brought_items if self.brought_items else 0
         coming = sum(max(one.size - one.held, 0 if one.held else average) for one in self._coming)
-        return self.held_bytes + coming + (item.size or average) <= self.limit_bytes
+        held = self.held_bytes - self._common.spare_bytes
+        return held + coming + (item.size or average) <= self.limit_bytes
 
     def _first_needed(self) -> Batch | None:
         """Of the mini-batches that a slot waits for, that of the bundle that began first."""
@@ -213,12 +238,13 @@ class Stager:
             self._failed(item, trouble)
         else:
             item.state = State.HERE
+            item.failures = 0
             self.brought_items += 1
             self.brought_bytes += item.held
 
     async def _fetch(self, storage: Storage, address: Address, item: Item) -> None:
         target = Path(item.path)
-        incoming = item.queue.folder / f"incoming-{next(self._names)}"
+        incoming = self.scratch / f"incoming-{next(self._names)}"
         silence = self.patience.silence_seconds
         reserve = partial(self._reserve, item)
         if item.part is None:
@@ -239,11 +265,10 @@ class Stager:
             self._bug = error
             for batch in (batch for queue in self._queues for batch in queue.batches):
                 batch.changed.set()
-        if item.batch.over:
-            self._release(item)
-        else:
-            for batch in (batch for batch in item.batches if batch.settled):
-                batch.changed.set()
+        if not item.batches:
+            self._unwanted(item)
+        for batch in (batch for batch in item.batches if batch.settled):
+            batch.changed.set()
         self.fill()
 
     def _failed(self, item: Item, trouble: Trouble) -> None:
@@ -263,15 +288,16 @@ class Stager:
 
     def _give_up(self, item: Item, problem: NotStaged) -> None:
         self._release(item)
+        self._common.forget(item)
         item.state = State.FAILED
         item.problem = problem._replace(message=self.stores.mask(problem.message))
 
     def _put_back(self, item: Item) -> None:
-        """It has to come again, unless nobody needs it any more."""
+        """It has to come again, unless nobody wants it any more."""
         self._release(item)
         item.state = State.WAITING
-        if not item.batch.over:
-            item.queue.put_back(item)
+        for queue in {batch.queue for batch in item.batches}:
+            queue.put_back(item)
 
     def _release(self, item: Item) -> None:
         self._hold(item, -item.held)
@@ -279,46 +305,51 @@ class Stager:
     def _hold(self, item: Item, more: int) -> None:
         item.held += more
         self.held_bytes += more
-        for batch in item.batches:
-            batch.held += more
 
     def _reserve(self, item: Item, size: int) -> None:
         """Room for an item that is `size` bytes long, as far as is known; raises _NoRoom."""
         more = size - item.held
         if more <= 0:
             return
-        batch = item.batch
         excess = self.held_bytes + more - self.limit_bytes
-        if batch is not (first := self._first_needed()):
+        first = self._first_needed()
+        if first in item.batches:
+            self._make_room(first, excess)
+            if self.held_bytes + more > self.limit_bytes and self.held_bytes > first.held:
+                raise _NoRoom(size)
+        else:
             # What was refused to the first one is kept for it: or others might take it again and again.
-            awaited = sum(max(one.size - one.held, 0) for one in self._coming if one.batch is first)
-            if excess + awaited > 0:
+            excess += sum(max(one.size - one.held, 0) for one in self._coming if first in one.batches)
+            if excess > self._common.spare_bytes:
                 raise _NoRoom(size)
-        elif excess > 0:
-            self._make_room(batch, excess)
-            if self.held_bytes + more > self.limit_bytes and self.held_bytes > batch.held:
-                raise _NoRoom(size)
+            self._drop_spare(excess)
         self._hold(item, more)
         self.most_held_bytes = max(self.most_held_bytes, self.held_bytes)
 
-    def _make_room(self, batch: Batch, wanted: int) -> None:
-        """Drop what was brought for later, the least urgent first; it comes again."""
+    def _drop_spare(self, wanted: int) -> int:
+        """Drop what nobody wants, the least recently used first; gives what is still wanted after that."""
+        while wanted > 0 and (item := self._common.least_recently_used) is not None:
+            wanted -= item.held
+            self._forget(item)
+        return wanted
+
+    def _make_room(self, needed: Batch, wanted: int) -> None:
+        """Drop what nobody wants, and then what was brought for later, the least urgent first; that comes again."""
+        wanted = self._drop_spare(wanted)
         if wanted <= 0:
             return
-        others = [one for queue in self._queues for one in queue.batches if one.held and not one.handed_out]
-        for other in sorted((one for one in others if one is not batch), key=lambda one: one.urgency, reverse=True):
-            for item in (item for item in other.items if item.held and item.batch is other):
-                if wanted <= 0:
-                    return
-                if item.used_before and other.queue.number < batch.queue.number:
-                    continue
-                wanted -= item.held
-                if item.task is not None:
-                    item.task.cancel()
-                else:
-                    Path(item.path).unlink(missing_ok=True)
-                    item.size = item.held
-                    self._put_back(item)
+        items = dict.fromkeys(item for queue in self._queues for batch in queue.batches for item in batch.items)
+        others = [item for item in items if item.held and item.batches and item.may_make_room_for(needed)]
+        for item in sorted(others, key=lambda item: item.urgency, reverse=True):
+            if wanted <= 0:
+                return
+            wanted -= item.held
+            if item.task is not None:
+                item.task.cancel()
+            else:
+                Path(item.path).unlink(missing_ok=True)
+                item.size = item.held
+                self._put_back(item)
 
 
 class _NoRoom(Exception):
@@ -380,6 +411,7 @@ class Ahead:
             return None
         batch.handed_out = True
         self._queue.handed_out = position + 1
+        self._queue.used.update(item for item in batch.items if item.common is not None)
         self._stager.fill()
         here = [item for item in batch.items if item.state is State.HERE]
         return Staged(

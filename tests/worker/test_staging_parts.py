@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ from daskscore.inputs.patience import Patience
 from daskscore.inputs.storages import RANGE_BYTES, Body, Range
 from daskscore.inputs.stores import Stores
 from daskscore.scorer.tables import Reader
+from daskscore.worker import items as items_module
 from daskscore.worker import pieces as pieces_module
 from daskscore.worker.items import NotStaged, Part, Shared, Wanted
 from daskscore.worker.pieces import CannotPlan, PieceParts, first_byte_of
@@ -291,13 +293,21 @@ class TestAServerThatKnowsNoRanges:
 
 
 class _Fake:
-    """A storage whose objects are as long as their names say; some are another version each time, or break off once."""
+    """A storage whose objects are as long as their names say; some are another version each time, or break off once.
+
+    It can be held up, and be down.
+    """
 
     endpoint = "here"
     can_list = False
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.may_go = threading.Event()
+        self.may_go.set()
+        self.down = False
+        self.breaks = 0
+        """How many of the next requests meet a broken connection."""
 
     def storage(self, address: Address) -> _Fake:
         return self
@@ -313,6 +323,13 @@ class _Fake:
     @asynccontextmanager
     async def open(self, address: Address, wanted: Range | None = None) -> AsyncIterator[Body]:
         self.asked.append(address.path)
+        if self.down:
+            raise PermissionError("down")
+        if self.breaks:
+            self.breaks -= 1
+            raise ConnectionResetError
+        while not self.may_go.is_set():
+            await asyncio.sleep(0.001)
         size = int(address.path.rpartition("-")[2])
         start, stop = wanted or (0, size)
         torn = "torn" in address.path and len(self.asked) == 1
@@ -356,10 +373,11 @@ def test_a_part_of_a_local_file_is_a_mistake(tmp_path: Path, scratch: Path) -> N
         stager.begin([[Part(str(tmp_path / "a"), ((0, 9),))]])
 
 
+PARQUET = Part("s3://b/p-500", ((0, 4), (490, 498)), 500)
+
+
 class TestSharing:
-    def test_what_several_mini_batches_read_from_comes_once_and_goes_with_the_last(
-        self, road: Place, scratch: Path
-    ) -> None:
+    def test_what_several_mini_batches_read_from_comes_once_and_stays(self, road: Place, scratch: Path) -> None:
         road.put("shared.csv.gz", SHORT)
         road.put("own.csv", b"own")
         shared, own = Shared(f"{road.root}shared.csv.gz"), f"{road.root}own.csv"
@@ -376,8 +394,9 @@ class TestSharing:
                 assert Path(path).read_bytes() == SHORT
             assert stager.held_bytes == len(SHORT) + 3
             ahead.done(3)
-            assert not Path(path).exists()
-            assert stager.held_bytes == 3
+            assert Path(path).read_bytes() == SHORT
+            ahead.done(4)
+            assert stager.held_bytes == len(SHORT)
         assert road.gets("/shared.csv.gz") == 1
         assert road.gets("/own.csv") == 3
 
@@ -390,23 +409,177 @@ class TestSharing:
             assert len(set(paths)) == len(storage.asked) == 3
             assert stager.held_bytes == 10 + 11 + 10
 
-    def test_other_bundles_have_their_own(self, scratch: Path) -> None:
+    def test_outlives_its_bundle_at_the_same_path(self, scratch: Path) -> None:
         storage = _Fake()
-        with (
-            stager_of(scratch, storage) as stager,
-            stager.begin([[Shared("s3://b/a-9")]]) as one,
-            stager.begin([[Shared("s3://b/a-9")]]) as other,
-        ):
-            assert arrived(one).paths != arrived(other).paths
-            assert len(storage.asked) == 2
+        with stager_of(scratch, storage) as stager:
+            paths = set()
+            for _ in range(5):
+                with stager.begin([[Shared("s3://b/a-9"), PARQUET], ["s3://b/own-7"]]) as ahead:
+                    paths.add(tuple(arrived(ahead).paths))
+                    arrived(ahead)
+                assert stager.held_bytes == 9 + 12
+        assert len(paths) == 1
+        assert sorted(storage.asked) == ["a-9", *["own-7"] * 5, "p-500", "p-500"]
+        assert stager.held_bytes == 0
 
-    def test_ends_with_the_bundle(self, scratch: Path) -> None:
-        with stager_of(scratch, _Fake()) as stager:
-            ahead = stager.begin([[Shared("s3://b/a-9")]] * 3)
-            path = arrived(ahead).paths[0]
+    def test_stays_with_the_bundles_that_want_it_when_another_one_ends(self, scratch: Path) -> None:
+        storage = _Fake()
+        with stager_of(scratch, storage) as stager, stager.begin([[Shared("s3://b/a-9")]]) as other:
+            with stager.begin([[Shared("s3://b/a-9")]]) as one:
+                path = arrived(one).paths[0]
+            assert arrived(other).paths == [path]
+            assert _filled(path) == 9
+        assert storage.asked == ["a-9"]
+
+    def test_is_found_on_its_way(self, scratch: Path) -> None:
+        storage = _Fake()
+        storage.may_go.clear()
+        with stager_of(scratch, storage) as stager, ThreadPoolExecutor(2) as slots:
+            aheads = [stager.begin([[Shared("s3://b/a-9")]]) for _ in range(3)]
+            wait_until(lambda: storage.asked, "the object to be asked for")
+            aheads[0].close()
+            found = [slots.submit(arrived, ahead) for ahead in aheads[1:]]
+            storage.may_go.set()
+            assert len({one.result().paths[0] for one in found}) == 1
+        assert storage.asked == ["a-9"]
+
+    def test_that_is_stopped_on_its_way_comes_for_whoever_wants_it_meanwhile(self, scratch: Path) -> None:
+        storage = _Fake()
+        storage.may_go.clear()
+        with stager_of(scratch, storage) as stager:
+            ahead = stager.begin([[Shared("s3://b/a-9")]])
+            wait_until(lambda: storage.asked, "the object to be asked for")
+
+            async def end_and_begin() -> Ahead:
+                ending = asyncio.ensure_future(stager.end(ahead._queue))
+                await asyncio.sleep(0)
+                assert not ending.done()
+                return Ahead(stager, await stager._begin([[Shared("s3://b/a-9")]]))
+
+            other = stager.ask(end_and_begin())
+            storage.may_go.set()
+            assert _filled(arrived(other).paths[0]) == 9
+        assert storage.asked == ["a-9", "a-9"]
+
+    def test_that_nobody_wants_any_more_does_not_come(self, scratch: Path) -> None:
+        storage = _Fake()
+        storage.may_go.clear()
+        with stager_of(scratch, storage) as stager:
+            ahead = stager.begin([[Shared("s3://b/a-9")]])
+            wait_until(lambda: storage.asked, "the object to be asked for")
             ahead.close()
+            assert (stager.held_bytes, stager.brought_items) == (0, 0)
+            assert list(scratch.rglob("*")) == []
+
+    def test_bytes_of_a_text_are_one_mini_batch_s_own(self, scratch: Path) -> None:
+        with stager_of(scratch, _Fake()) as stager, stager.begin([[Part("s3://b/a-100", ((0, 9),))]]) as ahead:
+            arrived(ahead)
+            ahead.done(0)
             assert stager.held_bytes == 0
+
+    def test_the_least_recently_used_makes_room_first_for_what_comes_ahead(self, scratch: Path) -> None:
+        storage = _Fake()
+        with stager_of(scratch, storage, limit_bytes=100) as stager:
+            for name in ("old-40", "new-40", "old-40", "mid-20"):
+                with stager.begin([[Shared(f"s3://b/{name}")]]) as ahead:
+                    arrived(ahead)
+            with stager.begin([["s3://b/own-30"]]):
+                wait_until(lambda: stager.brought_items == 4, "what nobody has asked for yet")
+                assert sorted(Path(path).name for path in _files(scratch)) == ["mid-20", "old-40", "own-30"]
+                assert stager.held_bytes == 90
+            for name in ("old-40", "mid-20", "new-40"):
+                with stager.begin([[Shared(f"s3://b/{name}")]]) as ahead:
+                    assert _filled(arrived(ahead).paths[0]) == int(name[-2:])
+        assert [storage.asked.count(name) for name in ("old-40", "mid-20", "new-40")] == [1, 1, 2]
+        assert stager.most_held_bytes <= 100
+
+    def test_what_is_larger_than_the_limit_stays_until_anything_else_comes(self, scratch: Path) -> None:
+        with stager_of(scratch, _Fake(), limit_bytes=100) as stager:
+            for _ in range(3):
+                with stager.begin([[Shared("s3://b/large-300")]]) as ahead:
+                    arrived(ahead)
+            assert stager.brought_items == 1
+            with stager.begin([["s3://b/own-1"]]) as ahead:
+                arrived(ahead)
+                assert stager.held_bytes == 1
+
+    def test_what_a_slot_reads_is_not_dropped_for_a_bundle_that_began_earlier(self, scratch: Path) -> None:
+        with (
+            stager_of(scratch, _Fake(), limit_bytes=100) as stager,
+            stager.begin([[Shared("s3://b/x-80")], ["s3://b/own-90"]]) as earlier,
+            stager.begin([[Shared("s3://b/x-80")]]) as later,
+        ):
+            arrived(earlier)
+            path = arrived(later).paths[0]
+            earlier.done(0)
+            assert earlier.next(0.05) is None
+            assert _filled(path) == 80
+            later.done(0)
+            assert len(arrived(earlier).paths) == 1
             assert not Path(path).exists()
+
+    def test_no_more_are_kept_than_are_worth_it(self, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(items_module, "SPARE_ITEMS", 3)
+        storage = _Fake()
+        with stager_of(scratch, storage) as stager:
+            for name in (*"abcde", *"cdeab"):
+                with stager.begin([[Shared(f"s3://b/{name}-1")]]) as ahead:
+                    arrived(ahead)
+            assert stager.held_bytes == 3
+        assert storage.asked == [f"{name}-1" for name in "abcdeab"]
+
+    def test_what_made_room_has_all_its_attempts_when_it_comes_again(self, scratch: Path) -> None:
+        storage = _Fake()
+        with stager_of(scratch, storage, limit_bytes=100, patience=QUICK) as stager:
+            storage.breaks = 3
+            first = stager.begin([[Shared("s3://b/first-80")]] * 2)
+            wait_until(lambda: stager.brought_items == 1, "the first one")
+            with stager.begin([["s3://b/now-90"]]) as now:
+                arrived(now)
+                storage.breaks = 3
+            assert arrived(first).failures == []
+        assert storage.asked.count("first-80") == 8
+
+    def test_a_pause_between_attempts_holds_for_all_bundles(self, scratch: Path) -> None:
+        storage = _Fake()
+        storage.may_go.clear()
+        slow = Patience(SECONDS, Backoff(attempts=4, seconds=10_000, first_pause=1000))
+        with stager_of(scratch, storage, patience=slow, workers=1) as stager:
+            stager.begin([["s3://b/own-1"], [Shared("s3://b/a-9")]])
+            wait_until(lambda: storage.asked, "the first one to be asked for")
+            stager.begin([[Shared("s3://b/a-9")], ["s3://b/own-2"]])
+            storage.breaks = 1
+            storage.may_go.set()
+            wait_until(lambda: stager.brought_items == 2, "all but what they share")
+            stager.begin([[Shared("s3://b/a-9")], ["s3://b/own-3"]])
+            wait_until(lambda: stager.brought_items == 3, "all but what they share")
+        assert storage.asked == ["own-1", "a-9", "own-2", "own-3"]
+
+    def test_closing_waits_for_what_a_slot_is_stopping(self, scratch: Path) -> None:
+        storage = _Fake()
+        storage.may_go.clear()
+        with stager_of(scratch, storage) as stager:
+            ahead = stager.begin([[Shared("s3://b/a-9")]])
+            wait_until(lambda: storage.asked, "the object to be asked for")
+
+            async def end_and_close() -> None:
+                ending = asyncio.ensure_future(stager.end(ahead._queue))
+                await asyncio.sleep(0)
+                assert not ending.done()
+                await stager._close()
+                assert not stager._coming
+
+            stager.ask(end_and_close())
+
+    def test_a_later_bundle_tries_again_what_did_not_come(self, scratch: Path) -> None:
+        storage = _Fake()
+        storage.down = True
+        with stager_of(scratch, storage, patience=QUICK) as stager, stager.begin([[Shared("s3://b/a-9")]] * 2) as one:
+            first = failure_of(one)
+            storage.down = False
+            with stager.begin([[Shared("s3://b/a-9")]]) as other:
+                assert arrived(other).failures == []
+            assert failure_of(one) == first
 
     def test_what_does_not_come_fails_for_all_who_want_it(self, road: Place, scratch: Path) -> None:
         road.put("none", b"")
@@ -460,11 +633,15 @@ def test_what_is_larger_than_the_limit_is_not_kept_waiting_by_what_comes_after(s
 
 
 SIZES = st.integers(1, 60)
+KEPT = [
+    *(Shared(f"s3://b/{name}") for name in ("x-50", "y-70", "unknown-80")),
+    Part("s3://b/p-500", ((0, 30), (90, 120)), 500),
+]
 WANTED = st.one_of(
     SIZES.map(lambda size: f"s3://b/own-{size}"),
     SIZES.map(lambda size: f"s3://b/unknown-{size}"),
-    st.sampled_from([Shared("s3://b/x-50"), Shared("s3://b/y-70"), Shared("s3://b/unknown-80")]),
-    st.sampled_from([Part("s3://b/p-500", ((0, 30),)), Part("s3://b/p-500", ((0, 30), (90, 120)), 500)]),
+    st.sampled_from(KEPT),
+    st.just(Part("s3://b/p-500", ((0, 30),))),
 )
 
 
@@ -481,6 +658,8 @@ def bytes_of(wanted: Wanted) -> int:
     slots=st.integers(1, 4),
     workers=st.integers(1, 8),
     at_a_time=st.integers(1, 2),
+    early=st.integers(0, 5),
+    scored=st.integers(0, 6),
 )
 def test_every_mini_batch_comes_whatever_is_shared(
     tmp_path_factory: pytest.TempPathFactory,
@@ -488,26 +667,73 @@ def test_every_mini_batch_comes_whatever_is_shared(
     slots: int,
     workers: int,
     at_a_time: int,
+    early: int,
+    scored: int,
 ) -> None:
+    """Some bundles are begun ahead, the others when a slot gets to them; some are given up in the middle."""
     scratch = tmp_path_factory.mktemp("law") / "scratch"
     limit = 100 * at_a_time
     worth = [[_unique(batch) for batch in bundle] for bundle in bundles]
 
     def score(number: int) -> None:
-        for position, batch in enumerate(bundles[number]):
-            staged = arrived(aheads[number])
-            assert [_filled(path) for path in staged.paths] == [bytes_of(one) for one in batch]
-            aheads[number].done(position)
-        aheads[number].close()
+        with aheads.get(number) or stager.begin(bundles[number]) as ahead:
+            for position, batch in enumerate(bundles[number] if number % 2 else bundles[number][:scored]):
+                staged = arrived(ahead)
+                assert [_filled(path) for path in staged.paths] == [bytes_of(one) for one in batch]
+                stager.ask(_add_up(stager))
+                ahead.done(position)
 
     with stager_of(scratch, _Fake(), limit_bytes=limit, workers=workers) as stager:
-        aheads = [stager.begin(bundle) for bundle in bundles]
+        aheads = {number: stager.begin(bundle) for number, bundle in enumerate(bundles[:early])}
         with ThreadPoolExecutor(slots) as pool:
             list(pool.map(score, range(len(bundles))))
         largest = max(size for bundle in worth for size in bundle)
         assert stager.most_held_bytes <= max(limit, largest)
-        assert stager.held_bytes == 0
+        assert stager.held_bytes == stager._common.spare_bytes == sum(map(_filled, _files(scratch)))
+    assert stager.held_bytes == stager._common.spare_bytes == 0
     assert not scratch.exists()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    bundles=st.lists(st.lists(st.lists(WANTED, max_size=4), min_size=1, max_size=6), min_size=1, max_size=5),
+    slots=st.integers(1, 4),
+    early=st.integers(0, 5),
+)
+def test_what_is_shared_comes_once_where_there_is_room(
+    tmp_path_factory: pytest.TempPathFactory, bundles: list[list[list[Wanted]]], slots: int, early: int
+) -> None:
+    storage = _Fake()
+    found: set[tuple[Wanted, str]] = set()
+
+    def score(number: int) -> None:
+        with aheads.get(number) or stager.begin(bundles[number]) as ahead:
+            for position, batch in enumerate(bundles[number]):
+                found.update(zip(batch, arrived(ahead).paths, strict=True))
+                ahead.done(position)
+
+    with stager_of(tmp_path_factory.mktemp("law") / "scratch", storage) as stager:
+        aheads = {number: stager.begin(bundle) for number, bundle in enumerate(bundles[:early])}
+        with ThreadPoolExecutor(slots) as pool:
+            list(pool.map(score, range(len(bundles))))
+    kept = {one for one in KEPT if any(one in batch for bundle in bundles for batch in bundle)}
+    assert {wanted for wanted, _ in found if wanted in KEPT} == kept
+    assert len({pair for pair in found if pair[0] in KEPT}) == len(kept)
+    assert all(storage.asked.count(name) <= 1 for name in ("x-50", "y-70", "unknown-80"))
+
+
+async def _add_up(stager: Stager) -> None:
+    """What is held is that of all items together, and nobody wants what is spare."""
+    common = stager._common
+    items = {item for queue in stager._queues for batch in queue.batches for item in batch.items}
+    items |= {*common._items.values(), *common._spare, *stager._coming}
+    assert stager.held_bytes == sum(item.held for item in items)
+    assert common.spare_bytes == sum(item.held for item in common._spare)
+    assert not any(item.batches for item in common._spare)
+
+
+def _files(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file()]
 
 
 def _unique(batch: list[Wanted]) -> int:
@@ -633,6 +859,26 @@ class TestPieces:
         assert len(wanted) > 5
         assert brought == path.stat().st_size
         assert road.gets(f"/{name}") == 1
+
+    def test_of_different_bundles_are_read_on_from_where_the_last_one_ended(
+        self, road: Place, tmp_path: Path, scratch: Path
+    ) -> None:
+        path = tmp_path / "a.csv.gz"
+        path.write_bytes(gzip.compress(_frame().to_csv(index=False).encode()))
+        found = cut(path, "100kb")
+        road.put("bundles.csv.gz", path.read_bytes())
+        reader = Reader([found.reading])
+        frames, opened = [], set()
+        with Stager(scratch, road.stores, patience=QUICK) as stager:
+            for piece in found.pieces:
+                with stager.begin([[Shared(f"{road.root}bundles.csv.gz")]]) as ahead:
+                    frames.append(reader.read(piece, arrived(ahead).paths[0]).frame)
+                opened.add(reader.open_file)
+        reader.close()
+        _assert_same(frames, found.frames)
+        assert len(frames) > 5
+        assert len(opened) == 1
+        assert road.gets("/bundles.csv.gz") == 1
 
     def test_that_are_local_stay_where_they_are(self, tmp_path: Path) -> None:
         found = _parquet(tmp_path / "a.parquet")
