@@ -26,64 +26,9 @@ from daskscore.azureml import (
 from daskscore.config import JobConfig
 from daskscore.errors import ConfigError
 from daskscore.jobfiles import translate
+from tests.contract.steps import Consumption, DataSet, TabularDataSet, config, refusal, step
+from tests.contract.steps import here as here
 from tests.support import Workbench
-
-ENVIRONMENT = SimpleNamespace(name="env", version=3)
-CLUSTER = SimpleNamespace(name="cpu", max_nodes=4)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Relative paths are from the current folder; a script stands there."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
-    return tmp_path
-
-
-def config(**changes: Any) -> ParallelRunConfig:
-    given: dict[str, Any] = {
-        "environment": ENVIRONMENT,
-        "entry_script": "score.py",
-        "source_directory": "code",
-        "error_threshold": 5,
-        "output_action": "append_row",
-        "compute_target": CLUSTER,
-        "node_count": 2,
-    }
-    return ParallelRunConfig(**{**given, **changes})
-
-
-def step(of: ParallelRunConfig | None = None, **changes: Any) -> ParallelRunStep:
-    given: dict[str, Any] = {"name": "score-images", "inputs": ["images"], "output": "out"}
-    return ParallelRunStep(parallel_run_config=of or config(), **{**given, **changes})
-
-
-def refusal(make: Any, **changes: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        make(**changes)
-    return str(caught.value)
-
-
-@dataclass
-class DataSet:
-    """What the reference's objects look like from here."""
-
-    path: str
-    name: str = "labels"
-    mode: str | None = None
-
-
-@dataclass
-class TabularDataSet(DataSet):
-    pass
-
-
-@dataclass
-class Consumption:
-    dataset: Any
-    name: str = "given"
-    mode: str | None = None
 
 
 @dataclass
@@ -105,45 +50,6 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 # ParallelRunConfig, CONTRACT 2.1
-
-
-@pytest.mark.parametrize(
-    ("row", "changes", "text"),
-    [
-        ("environment", {"environment": None}, "Parameter environment is required. It should be instance of azureml.core.Environment."),
-        ("environment", {"environment": 3}, "Parameter environment must be an instance of azureml.core.Environment. The actual value is 3."),
-        ("error_threshold", {"error_threshold": -2}, "error_threshold '-2' is not an int value greater than or equal to -1."),
-        ("error_threshold", {"error_threshold": "5"}, "error_threshold '5' is not an int value greater than or equal to -1."),
-        ("output_action", {"output_action": "print"}, "Parameter output_action must be summary_only or append_row."),
-        ("node_count", {"node_count": 5}, "node_count '5' is not between 1 and max_nodes 4."),
-        ("process_count_per_node", {"process_count_per_node": 0}, "Parameter process_count_per_node must be an integer greater than 0."),
-        ("mini_batch_size", {"mini_batch_size": 1.5}, "Parameter mini_batch_size must be of type int or str."),
-        ("mini_batch_size", {"mini_batch_size": "5 files"}, r"Parameter mini_batch_size must follow regex rule ^\d+([kKmMgG][bB])*$."),
-        ("mini_batch_size", {"mini_batch_size": "10KBKB"}, "mini_batch_size unit must be kb, mb or gb"),
-        ("run_invocation_timeout", {"run_invocation_timeout": -1}, "Parameter run_invocation_timeout must be an integer greater than 0."),
-        ("run_max_try", {"run_max_try": "often"}, "Parameter run_max_try must be an integer greater than 0."),
-        ("append_row_file_name", {"append_row_file_name": "a?b"}, "Parameter append_row_file_name must be a valid UNIX file name."),
-        ("allowed_failed_count", {"allowed_failed_count": -2}, "allowed_failed_count '-2' is not an int value greater than or equal to -1."),
-        ("allowed_failed_percent", {"allowed_failed_percent": "1"}, "allowed_failed_percent '1' is not an int or float."),
-        ("allowed_failed_percent", {"allowed_failed_percent": 101}, "allowed_failed_percent '101' is not between 0 and 100."),
-        ("partition_keys", {"partition_keys": "Store"}, "Parameter partition_keys must be of type list."),
-        ("partition_keys", {"partition_keys": [1]}, "Element 1 in partition_keys is not a str."),
-        (
-            "partition_keys",
-            {"partition_keys": ["a"], "mini_batch_size": 1},
-            "Parameters mini_batch_size and partition_keys are mutually exclusive, because they specify different ways to "
-            "partition the input datasets into mini-batches.",
-        ),
-        ("source_directory", {"source_directory": "none"}, "The value 'none' specified in source_directory doesn't exist."),
-        ("source_directory", {"source_directory": "code/score.py"}, "The value 'code/score.py' specified in source_directory is not a directory."),
-        ("entry_script", {"entry_script": "none.py"}, "The value 'none.py' specified in entry_script doesn't exist."),
-        ("entry_script", {"entry_script": "."}, "The value '.' specified in entry_script is not a file."),
-    ],
-)  # fmt: skip
-def test_parallel_run_config_refuses_in_the_words_of_the_reference(
-    row: str, changes: dict[str, Any], text: str
-) -> None:
-    assert refusal(config, **changes) == text, row
 
 
 def test_parallel_run_config_has_the_defaults_of_the_reference() -> None:
@@ -199,58 +105,6 @@ def test_yaml_without_its_root_is_refused(here: Path) -> None:
 
 
 # ParallelRunStep, CONTRACT 2.2
-
-
-@pytest.mark.parametrize(
-    ("row", "changes", "text"),
-    [
-        ("name", {"name": "ab"}, "'ab' is no name for a step. Use 3 to 32 letters, digits and -, beginning with a letter"),
-        ("parallel_run_config", {"of": {"a": 1}}, "Param parallel_run_config must be a azureml.pipeline.steps.ParallelRunConfig"),
-        (
-            "inputs",
-            {"inputs": []},
-            "The parameter 'inputs' must be a list and have at least one element or rank_mini_batch_count must be greater than zero.",
-        ),
-        ("inputs", {"inputs": ["a", TabularDataSet("b")]}, "All inputs of step must be same type"),
-        ("inputs", {"inputs": [3]}, "Step input must be of any type: str, Path, or an object with a path, found <class 'int'>"),
-        ("output", {"output": None}, "Please specify output parameter."),
-        (
-            "arguments",
-            {"arguments": ["model"]},
-            "Found invalid argument 'model'. As your arguments will be merged with reserved argument, you can only use keyword argument.",
-        ),
-        (
-            "arguments",
-            {"arguments": ["--x", 1, "--output=here"]},
-            "'output' is a reserved argument in ParallelRunStep, please use another argument name instead.",
-        ),
-        ("tabular input", {"inputs": [TabularDataSet("b", mode="mount")]}, "Please ensure input dataset consumption mode is direct"),
-    ],
-)  # fmt: skip
-def test_parallel_run_step_refuses_in_the_words_of_the_reference(row: str, changes: dict[str, Any], text: str) -> None:
-    assert refusal(step, **changes) == text, row
-
-
-def test_a_partitioned_input_must_be_direct() -> None:
-    text = refusal(step, of=config(partition_keys=["a"]), inputs=[DataSet("b", mode="mount")])
-    assert text == "Please ensure input dataset consumption mode is direct for partitioned dataset"
-
-
-@pytest.mark.parametrize(
-    "name", ["error_threshold", "mini_batch_size", "partition_keys", "run_max_try", "logging_level"]
-)
-def test_reserved_arguments_are_refused(name: str) -> None:
-    assert refusal(step, arguments=[f"--{name}", "1"]).startswith(f"'{name}' is a reserved argument")
-
-
-def test_an_argument_with_one_dash_passes() -> None:
-    """CONTRACT 2.2: only what begins with -- is checked."""
-    assert step(arguments=["-output", "x"]).translated().settings["arguments"] == ["-output", "x"]
-
-
-def test_capital_letters_in_a_name_pass() -> None:
-    """CONTRACT 2.2 has small letters only, and a public sample has others."""
-    assert step(name="AutoML-backtest").translated().name == "AutoML-backtest"
 
 
 def test_a_step_is_a_job() -> None:

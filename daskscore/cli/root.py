@@ -8,8 +8,10 @@ import click
 
 from daskscore.cli.data import data
 from daskscore.cli.datastore import datastore
+from daskscore.cli.logs import logs
 from daskscore.cli.model import model
 from daskscore.cli.run import run
+from daskscore.cli.show import show
 from daskscore.version import VERSION
 
 HELP = """Score files in mini-batches with your script's init() and run(mini_batch), on Dask.
@@ -37,6 +39,8 @@ def root() -> None: ...
 
 
 root.add_command(run)
+root.add_command(show)
+root.add_command(logs)
 root.add_command(data)
 root.add_command(datastore)
 root.add_command(model)

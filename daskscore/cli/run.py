@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from daskscore.cli.advice import ADVICE
+
 if TYPE_CHECKING:
     from daskscore.core.report import Report
     from daskscore.jobfiles import Step
@@ -69,6 +71,11 @@ class CommandWithScript(click.Command):
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --output.")
 @click.option("--accept-script-change", is_flag=True, help="With --resume: score the rest with the changed script.")
 @click.option("--strict", is_flag=True, help="Refuse keys of the job file that mean nothing here.")
+@click.option(
+    "--environment",
+    type=click.Choice(["current"]),
+    help="current: run the script in this Python, whatever environment the job file names.",
+)
 @click.option("--quiet", is_flag=True, help="No progress, only the end.")
 @click.pass_context
 def run(
@@ -81,6 +88,7 @@ def run(
     overwrite: bool,
     accept_script_change: bool,
     strict: bool,
+    environment: str | None,
     quiet: bool,
     **flags: str | None,
 ) -> None:
@@ -96,7 +104,7 @@ def run(
     reports: list[Report] = []
     try:
         settings = _settings(flags, inputs, assignments, context.meta[SCRIPT_ARGUMENTS])
-        steps = jobfiles.steps(jobs[0] if jobs else None, settings, strict=strict)
+        steps = jobfiles.steps(jobs[0] if jobs else None, settings, strict=strict, environment=environment)
         how: dict[str, Any] = {
             "resume": resume,
             "overwrite": overwrite,
@@ -183,11 +191,14 @@ def _tell(report: Report) -> None:
         click.echo("What is done is committed. Run the same command with --resume to continue.")
     if report.status != "Failed":
         return
-    click.echo(
-        "What succeeded is kept: once the cause is mended, run the same command with --resume "
-        "(and --accept-script-change, if it was the script)."
-    )
     click.echo(f"{report.message}", err=True)
     if report.traceback:
         click.echo(f"\nThe first failure:\n\n{report.traceback.rstrip()}\n", err=True)
         click.echo(f"Its log: {folder}/{report.log}", err=True)
+    for kind in report.failures:
+        if kind in ADVICE:
+            click.echo(f"What to do about {kind}: {ADVICE[kind]}.")
+    click.echo(
+        "What succeeded is kept: once the cause is mended, run the same command with --resume "
+        "(and --accept-script-change, if it was the script)."
+    )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from daskscore.config.paths import absolute, current_folder, with_script
 from daskscore.config.values import (
+    MOST_SECONDS,
     AtLeastOne,
     Bytes,
     FolderPath,
@@ -20,6 +21,7 @@ from daskscore.config.values import (
     Threshold,
     Wanted,
     YesNo,
+    check_number,
     check_path,
     not_usable,
     read_inputs,
@@ -30,6 +32,7 @@ from daskscore.config.values import (
     read_texts,
     read_words,
 )
+from daskscore.inputs.addresses import shown as shown_uri
 
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
 LONGEST_FILE_NAME = 200
@@ -150,6 +153,13 @@ class JobConfig(BaseModel):
     append_row_decimal: Annotated[str, Wanted("one character, like ','")] = "."
     append_row_mixed_types: YesNo = False
     """A column that has several types is written as text, in a Parquet file."""
+    join: Literal["none", "key", "input"] = "none"
+    """What stands before each result: nothing, the item's own name (of a record file and row), or the input's columns."""
+    columns: Annotated[
+        dict[Literal["in", "out"], Annotated[list[str], BeforeValidator(read_names)]],
+        Wanted("a mapping like {in: [id], out: [label]}"),
+    ] = {}
+    """With `join`: which columns of the input, and of what run() returned, are written; all where not given."""
     logging_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     run_invocation_timeout: Seconds = 60
     """Seconds that one call of run() may take."""
@@ -167,6 +177,15 @@ class JobConfig(BaseModel):
     """A scorer that holds more is ended, and its mini-batch fails with kind `memory`."""
     staging_limit: Bytes = 2 << 30
     """How much of the inputs in storages a worker keeps on its own disk while they are scored, and ahead of that."""
+    log_file_limit: Bytes = 100 << 20
+    """How large what one process prints, or logs, may become; the beginning and the newest end are kept."""
+    resource_monitor_interval: Annotated[
+        float,
+        BeforeValidator(check_number),
+        Field(ge=0, le=MOST_SECONDS),
+        Wanted(f"a number of seconds, at most {MOST_SECONDS} (three days); 0 for none"),
+    ] = 600
+    """Seconds between two looks at what each node uses; 0: none."""
     process_count_per_node: AtLeastOne | None = None
     """Scorer processes per node; as many as the machine has processors where not given."""
     node_count: AtLeastOne = 1
@@ -192,7 +211,7 @@ class JobConfig(BaseModel):
         settings = absolute(settings, current_folder())
         return settings if settings.get("source_directory") else with_script(settings, current_folder())
 
-    @field_validator("output_action", "append_row_format", "append_row_quoting", "bundle_size", mode="before")
+    @field_validator("output_action", "append_row_format", "append_row_quoting", "bundle_size", "join", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -317,6 +336,16 @@ class JobConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _columns_of_a_join(self) -> Self:
+        if self.columns and self.join == "none":
+            raise ValueError("columns: choose what a join writes. Say join: input or join: key too, or remove them")
+        if "in" in self.columns and self.join != "input":
+            raise ValueError(
+                "columns: in: chooses columns of the input, which join: key does not write. Say join: input"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_cut(self) -> Self:
         if self.partition_keys and self.mini_batch_size is not None:
             raise ValueError(
@@ -340,6 +369,10 @@ class JobConfig(BaseModel):
                         "Name it under side_inputs"
                     )
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Addresses without what would let somebody in."""
+        return [(name, _without_signatures(value)) for name, value in super().__repr_args__()]
 
     @property
     def init_seconds(self) -> float:
@@ -365,3 +398,15 @@ class JobConfig(BaseModel):
             module.with_name(module.name + ".py"),
             module / "__init__.py",
         ]
+
+
+def _without_signatures(value: Any) -> Any:
+    match value:
+        case str():
+            return shown_uri(value) if "://" in value else value
+        case list():
+            return [_without_signatures(entry) for entry in value]
+        case _ if type(value) is dict:
+            return {name: _without_signatures(entry) for name, entry in value.items()}
+        case _:
+            return value

@@ -32,6 +32,15 @@ class Layout:
     def logs(self) -> Path:
         return self.output / "logs"
 
+    @property
+    def job_report(self) -> Path:
+        return self.logs / "sys" / "job_report"
+
+    @property
+    def node_logs(self) -> Path:
+        """What each node and each of its processes did."""
+        return self.logs / "sys" / "node"
+
     # What the run needs to go on after a crash.
     @property
     def state(self) -> Path:
@@ -97,6 +106,26 @@ def entry_script_logs(node: str) -> str:
 def metrics_log(node: str, process: str) -> str:
     """What the script logged with `Run.log`, a JSON line each."""
     return f"logs/user/metrics/{node}/{process}.jsonl"
+
+
+def node_log(node: str) -> str:
+    """What the worker did: which scorers it started, and how they ended."""
+    return f"logs/sys/node/{node}/_main.txt"
+
+
+def process_log(node: str, process: str) -> str:
+    """Who the process was, and a line for each of its attempts."""
+    return f"logs/sys/node/{node}/{process}.txt"
+
+
+def profile_log(node: str, process: str) -> str:
+    """Where the time of a script went, for `python -m pstats`; only where it was asked for."""
+    return f"logs/sys/node/{node}/{process}.profile"
+
+
+def perf_logs(node: str) -> str:
+    """The folder for what a node and its processes use."""
+    return f"logs/sys/perf/{node}"
 
 
 def process_name(number: int) -> str:

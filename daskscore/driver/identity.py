@@ -31,6 +31,8 @@ ROW_KEYS = (
     "append_row_date_format",
     "append_row_decimal",
     "append_row_file_name",
+    "join",
+    "columns",
 )
 
 

@@ -70,11 +70,14 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
     """Open all inputs of a job, each with its first mini-batch, and begin their plan as `new_plan`."""
     shape = identity.plan_shape(config)
     if config.rank_mini_batch_count is not None:
+        if config.join != "none":
+            raise ConfigError("join: there are no items without inputs. Remove it")
         write_rank_plan(layout.new_plan, config.rank_mini_batch_count, shape=shape)
         return JobInputs(Content.RANK)
     cutting = Cutting(config.mini_batch_size, tuple(config.partition_keys), skip)
     sources = [open_entry(entry, cutting, number=number) for number, entry in enumerate(config.inputs)]
     content = _content(sources)
+    _check_join(config.join, content, sources)
     readings = tuple(source.reading.to_json() for source in sources if source.reading is not None)
     lines = chain.from_iterable(source.lines for source in sources)
     planner = Planner(layout.new_plan, lines, content=content, shape=shape, readings=readings)
@@ -87,6 +90,16 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
         if source.unsorted is not None and source.reading is not None
     }
     return JobInputs(content, planner, readings, joined, unsorted)
+
+
+def _check_join(join: str, content: Content, sources: list[Source]) -> None:
+    if join == "input" and content is not Content.RECORDS:
+        raise ConfigError(f"join: input writes the columns of records, and the inputs are {content}. Say join: key")
+    if join == "key" and any(source.unsorted is not None for source in sources):
+        raise ConfigError(
+            "join: key names file and row, and records that are sorted by partition_keys are in neither any more. "
+            "Say join: input"
+        )
 
 
 def _content(sources: list[Source]) -> Content:

@@ -5,10 +5,12 @@ Scorers write below `logs/user` themselves; this is the rest.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,11 +21,16 @@ from daskscore.core.model import Failure, InitFailure
 from daskscore.core.planning import Named
 from daskscore.core.report import Report
 from daskscore.core.thresholds import Tally
+from daskscore.driver.job_report import JobReport
 from daskscore.errors import RunError
+from daskscore.worker.capping import close_hole
 
 OVERVIEW_SECONDS = 10.0
 MOST_ERRORS = 200
 """Distinct errors that are kept apart; a script whose every message is new does not fill the driver."""
+
+MOST_WARNINGS = 10_000
+"""Of Dask, in one session."""
 
 README = """\
 Where to look, in this order:
@@ -31,6 +38,9 @@ Where to look, in this order:
   job_result.txt              how the run ended; if it failed, why, and which file to read next
   job_error.txt               each distinct error of the script once: how often, where first, its traceback
   job_progress_overview.txt   how far the run was, every ten seconds
+
+`daskscore show` and `daskscore logs`, each with the output folder, tell the same and more: `daskscore logs OUTPUT --item
+NAME` goes from an item to its mini-batch, its attempts, its traceback, and what its process printed.
 
 Then, for one process of one node:
 
@@ -40,9 +50,24 @@ Then, for one process of one node:
   user/entry_script_log/<node>/<process>.log.txt   what it wrote with EntryScript().logger
   user/metrics/<node>/<process>.jsonl              what it logged with Run.log
 
+The first four keep their beginning and their newest end when they are longer than log_file_limit; a line says how much
+is left out between. While such a process lives, zeros may stand there instead.
+
 And for the system:
 
-  sys/master_role.txt         what the driver decided
+  sys/job_report/processed_mini-batches.csv   a line for each attempt: where and when, how long, and what came of it
+  sys/job_report/process_summary.csv          the same, summed by process
+  sys/job_report/node_summary.csv             and by node
+  sys/node/<node>/_main.txt                   what the worker did: the scorers it started, and how they ended
+  sys/node/<node>/<process>.txt               who the process was, its attempts, and their sums
+  sys/perf/<node>/node_resource_usage.csv     what the machine used, every resource_monitor_interval seconds
+  sys/perf/<node>/processes_resource_usage.csv, node_disk_usage.csv, os/<yyyymmddhh>/processes_<mm>
+                                              and its processes, and its disks; all processes as `ps` lists them
+  sys/master_role.txt                         the driver's own log: what it decided, and warnings and errors of Dask
+
+Process Seconds are those of the processor. Status is RUN_DONE, or says what failed: LOAD_ while the items were read,
+RUN_ in run() and after it; the kinds of Error Category are those of failed_items.jsonl. An attempt whose machine was
+lost before it could tell of it is made again, so its mini-batch may stand there twice with the same Picked Count.
 
 <node> is the number (or name) of the Dask worker. Processes are numbered as they start: a process that was ended is
 replaced by one with a new number. ../failed_items.jsonl names every failed item, with the log of its last attempt.
@@ -59,7 +84,7 @@ class _Error:
     count: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Logs:
     """Open for one session of a run."""
 
@@ -69,11 +94,18 @@ class Logs:
     _shown: datetime | None = None
     _errors: dict[str, _Error] = field(default_factory=dict)
     _errors_changed: bool = False
+    _report: JobReport | None = None
+    _dask: _DaskWarnings | None = None
 
     def begin(self) -> None:
         """The run is about to hand out its first bundle."""
         self._began = self._shown = self.now()
         _write(self.layout.logs / "readme.txt", README)
+        self._report = JobReport(self.layout)
+        with _writable(self.layout.job_report):
+            self._report.begin()
+        self._dask = _DaskWarnings(weakref.WeakMethod(self.event))
+        weakref.finalize(self, self._dask.close)  # where a session is broken off
         self.event("Start scheduling.")
 
     def scheduled(self, mini_batches: int, items: int) -> None:
@@ -90,7 +122,10 @@ class Logs:
         _append(self.layout.logs / "sys" / "master_role.txt", line)
 
     def progress(self, tally: Tally) -> None:
-        """Called several times a second; writes every ten."""
+        """Called several times a second; a sentence is written every ten."""
+        if self._report is not None:
+            with _writable(self.layout.job_report):
+                self._report.follow()
         now = self.now()
         if self._shown is None or now - self._shown < timedelta(seconds=OVERVIEW_SECONDS):
             return
@@ -122,6 +157,15 @@ class Logs:
     def end(self, report: Report) -> None:
         """The last words: what the run came to, and where to look."""
         self._write_errors()
+        if self._dask is not None:
+            self._dask.close()
+        if self._report is not None:
+            with _writable(self.layout.job_report):
+                self._report.look()
+                self._report.sum_up()
+        for log in (self.layout.logs / "user").glob("*/*/*.txt"):
+            with suppress(OSError):
+                close_hole(log)
         done, items = report.mini_batches, report.items
         lines = [
             f"The run is {report.status}.",
@@ -164,6 +208,42 @@ class Logs:
         text = "".join(map(_paragraph, sorted(self._errors.values(), key=lambda error: -error.count)))
         _write(self.layout.logs / "job_error.txt", text)
         _write(self.layout.logs / "user" / "error.txt", text)
+
+
+class _DaskWarnings(logging.Handler):
+    """What Dask warns of in this process, as events; it has loggers of its own that tell nobody else."""
+
+    LOGGERS = (
+        "daskscore",
+        "distributed",
+        "distributed.client",
+        "distributed.scheduler",
+        "tornado.application",
+        "asyncio",
+    )
+
+    def __init__(self, event: Callable[[], Callable[[str, str], None] | None]) -> None:
+        super().__init__(logging.WARNING)
+        self._event = event
+        self._left = MOST_WARNINGS
+        self._last: logging.LogRecord | None = None
+        for name in self.LOGGERS:
+            logging.getLogger(name).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = self._event()
+        if self._left <= 0 or record is self._last or event is None:  # one of them may pass it on to another
+            return
+        self._last = record
+        self._left -= 1
+        more = "" if self._left else " (further warnings are left out)"
+        with suppress(Exception):  # a warning that cannot be written ends no run
+            event(f"{record.name}: {record.getMessage()}{more}", record.levelname)
+
+    def close(self) -> None:
+        for name in self.LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+        super().close()
 
 
 def _paragraph(error: _Error) -> str:

@@ -18,6 +18,12 @@ from daskscore.version import VERSION
 from daskscore.worker.process import Limits
 
 
+def _join(config: JobConfig) -> Head | None:
+    if config.join == "none" or config.output_action == "summary_only":
+        return None
+    return {"how": config.join, "inputs": config.columns.get("in", []), "outputs": config.columns.get("out", [])}
+
+
 def run_id(config: JobConfig) -> str:
     """What a script finds in `Run.get_context().id`."""
     output = config.output["path"] if isinstance(config.output, dict) else config.output
@@ -74,6 +80,8 @@ def limits(config: JobConfig) -> Limits:
         init_seconds=config.init_seconds,
         overhead_seconds=config.task_overhead_timeout,
         memory_bytes=config.memory_limit_per_process,
+        log_bytes=config.log_file_limit,
+        monitor_seconds=config.resource_monitor_interval,
     )
 
 
@@ -104,6 +112,7 @@ def script_settings(config: JobConfig, layout: Layout, inputs: JobInputs, needed
             "model_folder": _model_folder(config, needed),
         },
         "rows": rows(config),
+        "join": _join(config),
     }
 
 

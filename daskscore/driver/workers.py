@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future as Promise
 from dataclasses import dataclass
 from typing import TypeVar
@@ -67,13 +67,17 @@ class Workers:
             return False
         return True
 
-    def last_logs(self) -> list[dict[str, bytes]]:
-        """What workers without a shared disk have not sent yet."""
-        try:
-            answers = within(CALL_SECONDS, lambda: self.client.run(last_logs, self.run_id, on_error="ignore"))
-        except NO_ANSWER:
-            return []
-        return [logs for logs in answers.values() if logs]
+    def last_logs(self) -> Iterator[dict[str, bytes]]:
+        """What workers without a shared disk have not sent yet, some of it at a time."""
+        while True:
+            try:
+                answers = within(CALL_SECONDS, lambda: self.client.run(last_logs, self.run_id, on_error="ignore"))
+            except NO_ANSWER:
+                return
+            sent = [logs for logs in answers.values() if logs]
+            if not sent:
+                return
+            yield from sent
 
     def farewell(self) -> None:
         """End all scorers of the run and leave the workers as they were.

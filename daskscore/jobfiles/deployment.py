@@ -59,19 +59,13 @@ def translate_deployment(document: Section, *, output: Path, inputs: tuple[str, 
     rows, rows_ignored = row_settings.beside(source)
     model = environments.model(document)
     variables = run_settings.environment_variables(settings) or {}
-    notes: list[str] = []
-    if model is not None and model.path is not None:
-        # The contract's variable names the folder that contains the model.
-        variables = {"AZUREML_MODEL_DIR": str(model.path.parent), **variables}
-        notes.append(f"AZUREML_MODEL_DIR is {model.path.parent}, the folder that the model is in")
-    elif model is not None:
-        ignored.append(Ignored("model", f"{model.reference} is registered elsewhere, and no AZUREML_MODEL_DIR is set"))
     found = {
         "entry_script": script,
         "source_directory": source,
         "inputs": list(inputs) or None,
         "output": output,
         **_own_settings(document, settings),
+        "models": environments.models(model, variables),
         "environment_variables": variables or None,
         **rows,
     }
@@ -82,7 +76,6 @@ def translate_deployment(document: Section, *, output: Path, inputs: tuple[str, 
         ignored=(*ignored, *rows_ignored),
         environment=environments.environment(document),
         model=model,
-        notes=tuple(notes),
         about=document.about(),
     )
 

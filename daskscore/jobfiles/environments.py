@@ -51,6 +51,13 @@ def model(section: Section, key: str = "model") -> Model | None:
     return Model(name=_text(name), path=Path(place))
 
 
+def models(model: Model | None, variables: Mapping[str, Any]) -> list[str] | None:
+    """The key of JobConfig: AZUREML_MODEL_DIR becomes the folder that contains the model; one that the file names wins."""
+    if model is None or "AZUREML_MODEL_DIR" in variables:
+        return None
+    return [str(model.path) if model.path is not None else str(model.reference)]
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 

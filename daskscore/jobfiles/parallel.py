@@ -85,6 +85,7 @@ class ParallelJob:
         source = _source_directory(task)
         side_inputs: dict[str, str] = {}
         key = task.name_of("program_arguments")
+        model = environments.model(task)
         said = switches.sort_out(
             self._arguments(task, side_inputs), f"{task.home('program_arguments').source}: {key}", key
         )
@@ -97,6 +98,7 @@ class ParallelJob:
             "output": self.place.output,
             "arguments": said.script,
             "side_inputs": side_inputs,
+            "models": environments.models(model, run_settings.environment_variables(node) or {}) or [],
             "output_action": "append_row" if self.outputs.rows is not None else "summary_only",
             **own,
             **rows,
@@ -112,7 +114,7 @@ class ParallelJob:
             settings={key: value for key, value in settings.items() if value not in ([], {})},
             ignored=(*ignored, *said.ignored, *rows_ignored),
             environment=environments.environment(node) or environments.environment(task),
-            model=environments.model(task),
+            model=model,
             notes=(*self._notes(own, said.settings), *switches.near_switches(task.raw("program_arguments"))),
             needs=self.needs,
             folders=tuple(self.outputs.folders()),

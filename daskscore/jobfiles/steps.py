@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from daskscore.jobfiles import row_settings
 from daskscore.jobfiles.interface import Form, Translated, in_one_warning
 from daskscore.jobfiles.reading import load as read
 from daskscore.jobfiles.translation import is_ours, translate
+
+CURRENT = "current"
+"""The Python that runs daskscore, as an environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,14 @@ def steps(
     overrides: Mapping[str, Any],
     *,
     strict: bool = False,
+    environment: str | None = None,
 ) -> list[Step]:
-    """The jobs in the order of their needs; with `strict`, a key that cannot mean anything here is an error."""
+    """The jobs in the order of their needs; with `strict`, a key that cannot mean anything here is an error.
+
+    An environment that a file names is not made: `environment` says `current` where that is as it should be.
+    """
     if isinstance(job, (str, os.PathLike)) and not _is_own_file(Path(job)):
-        return _foreign(Path(job), dict(overrides), strict=strict)
+        return _foreign(Path(job), dict(overrides), strict=strict, current=environment == CURRENT)
     config = load_own(job, overrides)
     rows, ignored = row_settings.beside(config.source_directory)
     unset = {key: value for key, value in rows.items() if key not in config.model_fields_set}
@@ -57,22 +65,22 @@ def _is_own_file(path: Path) -> bool:
         return True
 
 
-def _foreign(path: Path, overrides: dict[str, Any], *, strict: bool) -> list[Step]:
+def _foreign(path: Path, overrides: dict[str, Any], *, strict: bool, current: bool) -> list[Step]:
     bindings = {key: overrides.pop(key) for key in list(overrides) if "." in key}
     output, inputs = overrides.pop("output", None), overrides.pop("inputs", ())
     data = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     jobs = translate(path, output=output, bindings=bindings, inputs=[str(entry) for entry in data])
     warning = _notes(path, jobs, strict)
     for job in jobs:
-        if strict and (note := _environment_note(job)):
-            raise ConfigError(f"{path}: {note[0]}. Run without --strict, or remove it")
+        if strict and not current and (note := _environment_note(job, current=False)):
+            raise ConfigError(f"{path}: {note[0]}; run without --strict, or remove it from the file")
     found = [
         Step(
             name=job.name,
             config=load_own(job.settings, overrides),
             needs=job.needs,
             folders=job.folders,
-            notes=(*job.notes, *_environment_note(job)),
+            notes=(*job.notes, *_environment_note(job, current=current)),
         )
         for job in jobs
     ]
@@ -87,10 +95,11 @@ def _notes(source: Path, jobs: list[Translated], strict: bool) -> tuple[str, ...
     return (warning,) if warning else ()
 
 
-def _environment_note(job: Translated) -> tuple[str, ...]:
+def _environment_note(job: Translated, *, current: bool) -> tuple[str, ...]:
     if job.environment is None:
         return ()
-    return (f"environment: {job.environment} is not made here; the script runs in the Python that runs daskscore",)
+    here = f"environment: {job.environment} is not made here; the script runs in the Python at hand, {sys.executable}"
+    return (here if current else f"{here}. Install what it needs there, and say --environment current",)
 
 
 def _of_rows(ignored: list[Any]) -> Translated:

@@ -31,20 +31,20 @@ KEYS = {
     "rank_mini_batch_count": "rank_mini_batch_count",
     "append_row_dataframe_header": "append_row_header",
     "resource_monitor_interval": "resource_monitor_interval",
-    "metrics_name_prefix": "metrics_name_prefix",
-    "profiling_module": "profiling_module",
-    "amlbi_async_mode": "async_mode",
-    "amlbi_dataframe_mixed_types": "dataframe_mixed_types",
 }
 """The driver's words, and ours for the same."""
 
+THE_SCORERS = ("metrics_name_prefix", "profiling_module", "amlbi_async_mode")
+"""Stay among the script's arguments, where the scorer finds them."""
+
 MEANINGLESS = {
     "append_row_safe_output": "rows are always written whole and as UTF-8",
+    "amlbi_dataframe_mixed_types": "text takes any types; for a Parquet file there is append_row_mixed_types",
     "copy_logs_to_parent": "a run has no parent; its logs are in its output folder",
     "push_metrics_to_parent": "a run has no parent; its metrics are in its output folder",
     "resume_from": "a run continues in its own output folder: --resume",
 }
-SWITCHES = (*KEYS, *MEANINGLESS)
+SWITCHES = (*KEYS, *THE_SCORERS, *MEANINGLESS)
 FLAGS = (
     "append_row_dataframe_header",
     "append_row_safe_output",
@@ -81,16 +81,16 @@ def sort_out(words: Sequence[str], where: str, key: str = "arguments") -> Words:
         if name is None:
             script.append(word)
             continue
-        value: Any
-        if equals:
-            value = scalar(text)
-        elif rest and _is_value(rest[0]):
-            value = scalar(rest.pop(0))
-        elif name in FLAGS:
-            value = True
-        else:
+        if not equals and rest and _is_value(rest[0]):
+            text = rest.pop(0)
+        elif not equals and name in FLAGS:
+            text = "True"
+        elif not equals:
             raise ConfigError(f"{where}: {option} has no value after it. Write one, like {option} 10")
-        _carry(name, value, settings, ignored, where, key)
+        if name in THE_SCORERS:
+            script += [f"--{name}", text]
+        else:
+            _carry(name, scalar(text), settings, ignored, where, key)
     return Words(script, settings, tuple(ignored))
 
 

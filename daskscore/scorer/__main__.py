@@ -25,12 +25,15 @@ from collections.abc import Iterator, Sequence
 from types import GeneratorType
 from typing import NoReturn
 
+from daskscore.core.attempts import Recent
 from daskscore.core.model import Kind
-from daskscore.core.planning import Content
+from daskscore.core.planning import Content, count_items
 from daskscore.core.protocol import Frames, Head, Mark, send
 from daskscore.scorer import standins
+from daskscore.scorer.attempts import Attempts
 from daskscore.scorer.context import MiniBatchContext
 from daskscore.scorer.descriptors import mend_standard_descriptors, move_up, redirect
+from daskscore.scorer.joining import Join
 from daskscore.scorer.loading import CannotRead, loader
 from daskscore.scorer.rows import BadOutput, RowFormat
 from daskscore.scorer.script import BrokenScript, Script, advice, load, user_traceback
@@ -65,7 +68,7 @@ def main(commands: int, words: int, mark: int) -> None:
         if script.init is not None:
             script.init()
         _only_in(pid)
-        scorer = Scorer(settings, script, words=words, mark=Mark.open(mark))
+        scorer = Scorer(settings, script, words=words, page=mark)
     except BaseException as error:
         _only_in(pid)
         _say_broken(words, settings, error, while_doing="run init()")
@@ -81,18 +84,22 @@ def main(commands: int, words: int, mark: int) -> None:
 class Scorer:
     """One script, its part file, and what it has told the supervisor so far."""
 
-    def __init__(self, settings: Head, script: Script, *, words: int, mark: Mark) -> None:
+    def __init__(self, settings: Head, script: Script, *, words: int, page: int) -> None:
         self.script = script
         self.words = words
-        self.mark = mark
+        self.mark = Mark.open(page)
         self.format = RowFormat(**settings["rows"])
+        self.join = Join(**settings["join"]) if settings["join"] else None
         self.content = Content(settings["content"])
         self.loader = loader(self.content, settings["readings"])
         self.error_log: str = settings["error_log"]
         self.pid = os.getpid()
         self.part = self._open_part(settings["part"])
+        self.attempts = self._open_attempts(settings, page)
         self.sent = 0
         self.header: str | None = None
+        self.run_seconds = 0.0
+        """Of the attempt in hand."""
         self._start_segment(0)
 
     def score(self, command: Head, body: bytes) -> None:
@@ -100,6 +107,7 @@ class Scorer:
         lines = iter(body.decode("ascii").split("\n"))
         deadline = time.monotonic() + command["box_seconds"]
         self.sent = 0
+        self.attempts.begin_bundle(command)
         position = expected = 0
         for index, tries in _mini_batches(command["spans"]):
             now = time.monotonic()
@@ -112,19 +120,23 @@ class Scorer:
             # While it is read, the time of run() does not pass: a negative beginning says so.
             started = -now if self.loader.reads else now
             self.mark.write(self.sent, position, started, self.done, self.rows, self.items, self.length)
-            self._score_one(index, tries, position, "" if self.content is Content.RANK else next(lines))
+            line = "" if self.content is Content.RANK else next(lines)
+            self.attempts.begin(index, tries, line, now)
+            self._score_one(index, tries, position, line)
             position += 1
         self._tell_segment()
         self._start_segment(0)
         self.mark.write(self.sent, -1, 0.0, 0, 0, 0, 0)
+        self.attempts.flush()
         send(self.words, {"word": "end", "next": position})
 
     def _score_one(self, index: int, tries: int, position: int, line: str) -> None:
         mend_standard_descriptors()
+        self.run_seconds = 0.0
         try:
             given = self.loader.load(index, line)
         except CannotRead as error:
-            self._fail(index, Kind.INPUT, str(error), "")
+            self._fail(index, Kind.INPUT, str(error), "", items=count_items(line.encode()))
             return
         if self.loader.reads:
             now = time.monotonic()
@@ -132,6 +144,7 @@ class Scorer:
         if given.notes:
             self._keep("".join(f"mini-batch {index}: {note}\n" for note in given.notes))
         standins.Place.here.mini_batch = index
+        began = time.monotonic()
         try:
             if self.script.takes_context:
                 result = self.script.run(given.mini_batch, MiniBatchContext(index, tries, given.keys))
@@ -141,18 +154,20 @@ class Scorer:
                 result = list(result)
             self._only_here()
         except BaseException as error:
+            self.run_seconds = time.monotonic() - began
             kind = Kind.MEMORY if isinstance(error, MemoryError) else Kind.RAISE
-            self._fail(index, kind, f"run() raised {_brief(error)}", user_traceback(error))
+            self._fail(index, kind, f"run() raised {_brief(error)}", user_traceback(error), items=given.items)
             return
+        self.run_seconds = time.monotonic() - began
         try:
-            rows = self.format.render(result)
+            rows = self.format.render(result if self.join is None else self.join(result, given))
         except BadOutput as error:
-            self._fail(index, Kind.BAD_OUTPUT, str(error), "")
+            self._fail(index, Kind.BAD_OUTPUT, str(error), "", items=given.items)
             return
         except BaseException as error:
             kind = Kind.MEMORY if isinstance(error, MemoryError) else Kind.BAD_OUTPUT
             message = f"what run() returned cannot be written: {_brief(error)}"
-            self._fail(index, kind, message, user_traceback(error))
+            self._fail(index, kind, message, user_traceback(error), items=given.items)
             return
         short = max(0, given.present - rows.number)
         failed = len(given.lost) + short
@@ -164,13 +179,25 @@ class Scorer:
         self.done += 1
         self.rows += rows.number
         self.items += given.items
-        if failed:
-            named = given.after(rows.number, _short(index, given.present, rows.number)) if short else []
+        if not failed:
+            self.attempts.done(given.items, 0, self.run_seconds)
+        else:
+            words = _short(index, given.present, rows.number) if short else given.lost[0]["message"]
+            kind = Kind.BAD_OUTPUT if short else Kind.INPUT
+            self.attempts.done(given.items, failed, self.run_seconds, kind, words)
+            named = given.after(rows.number, words) if short else []
             self._tell_segment(failed, given.lost + named)
             self._start_segment(index + 1)
 
     def _only_here(self) -> None:
         _only_in(self.pid)
+
+    def _open_attempts(self, settings: Head, page: int) -> Attempts:
+        place = settings["place"]
+        try:
+            return Attempts(settings["attempts"], f"{settings['node']}/{place['process']}", Recent.open(page))
+        except OSError as error:
+            self._stuck(error)
 
     def _open_part(self, path: str) -> int:
         try:
@@ -214,8 +241,9 @@ class Scorer:
             word["named"] = named
         self._say(word)
 
-    def _fail(self, index: int, kind: Kind, message: str, trace: str) -> None:
+    def _fail(self, index: int, kind: Kind, message: str, trace: str, *, items: int) -> None:
         self._only_here()
+        self.attempts.failed(items, self.run_seconds, kind, message)
         self._tell_segment()
         self._start_segment(index + 1)
         if trace:

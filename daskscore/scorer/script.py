@@ -15,6 +15,11 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType, TracebackType
 from typing import Any
 
+from daskscore.core.layout import profile_log
+from daskscore.scorer import enqueued
+from daskscore.scorer.asked import asked, wanted
+from daskscore.scorer.standins.place import Place
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -37,7 +42,15 @@ def load(entry_script: str, source_directory: str) -> Script:
     _enter(source_directory)
     path = os.path.join(source_directory, entry_script)
     module = _from_file(path) if os.path.isfile(path) else _from_name(entry_script, source_directory)
+    script = _functions(module, entry_script)
+    profiler = asked("profiling_module", sys.argv)
+    return _profiled(script, profiler) if profiler else script
+
+
+def _functions(module: ModuleType, entry_script: str) -> Script:
     run = getattr(module, "run", None)
+    if enqueued.has_queue(module) and (not callable(run) or wanted("amlbi_async_mode", sys.argv)):
+        run = enqueued.one_by_one(module, takes_context=_takes_context(module.enqueue, entry_script, "enqueue"))
     if not callable(run):
         raise BrokenScript(
             f"{entry_script} has no function run(mini_batch). Define it: it is given the items of one mini-batch "
@@ -48,6 +61,22 @@ def load(entry_script: str, source_directory: str) -> Script:
         takes_context=_takes_context(run, entry_script),
         init=_without_arguments(module, "init", entry_script),
         shutdown=_without_arguments(module, "shutdown", entry_script),
+    )
+
+
+def _profiled(script: Script, module: str) -> Script:
+    from daskscore.scorer.profiling import MODULES, Profiled
+
+    if module not in MODULES:
+        raise BrokenScript(f"--profiling_module {module} is no profiler. Write {' or '.join(MODULES)}")
+    place = Place.here
+    path = os.path.join(place.output, profile_log(os.path.basename(place.log_folder), place.process))
+    profile = Profiled(path)
+    return Script(
+        run=profile.counted(script.run),
+        takes_context=script.takes_context,
+        init=profile.counted(script.init) if script.init is not None else None,
+        shutdown=profile.at_the_end(script.shutdown),
     )
 
 
@@ -114,8 +143,8 @@ def _one_like_run(module: ModuleType) -> str:
     return f". Is {functions[nearest[0]]} meant to be it?" if nearest else ""
 
 
-def _takes_context(run: Callable[..., Any], entry_script: str) -> bool:
-    _refuse_async(run, "run", entry_script)
+def _takes_context(run: Callable[..., Any], entry_script: str, name: str = "run") -> bool:
+    _refuse_async(run, name, entry_script)
     try:
         parameters = inspect.signature(run).parameters.values()
     except (TypeError, ValueError):
@@ -127,8 +156,8 @@ def _takes_context(run: Callable[..., Any], entry_script: str) -> bool:
     named_only = [p for p in parameters if p.kind is kinds.KEYWORD_ONLY and p.default is kinds.empty]
     if (not positional and not any_number) or len(needed) > 2 or named_only:
         raise BrokenScript(
-            f"run{inspect.signature(run)} in {entry_script} cannot be called with a mini-batch. "
-            "Declare run(mini_batch) or run(mini_batch, mini_batch_context)"
+            f"{name}{inspect.signature(run)} in {entry_script} cannot be called with a mini-batch. "
+            f"Declare {name}(mini_batch) or {name}(mini_batch, mini_batch_context)"
         )
     return len(positional) > 1
 

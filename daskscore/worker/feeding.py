@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any, NamedTuple
 
 from daskscore.core.model import Bundle
 from daskscore.core.tables import Reading
+from daskscore.errors import RunError
 from daskscore.inputs.stores import Stores
 from daskscore.worker.items import NotStaged, Wanted
 from daskscore.worker.pieces import PieceParts, first_byte_of
 from daskscore.worker.staging import Ahead, Staged, Stager
 
+LOOK_SECONDS = 0.25
 STARTING = 4
 """Bundles whose staging begins at the same time: for tables, that asks the storage how their files are laid out."""
 
@@ -90,41 +93,59 @@ class Staging:
     """What one worker has of items in storages: those of the bundles that it scores, and of those that wait for a slot."""
 
     def __init__(self, folder: Path, stores: Stores, readings: Sequence[Reading], limit_bytes: int) -> None:
+        self._stores = stores
         self._stager = Stager(folder, stores, limit_bytes=limit_bytes)
         self._pieces = PieceParts(stores)
         self._readings = readings
         self._feeds: dict[int, Future[Feed]] = {}
         self._lock = threading.Lock()
+        self._closed = False
         self._pool = ThreadPoolExecutor(STARTING, thread_name_prefix="daskscore-staging")
 
     def expect(self, bundle: Bundle) -> None:
         """Begin to bring it; does not wait for anything."""
         with self._lock:
-            if bundle.id not in self._feeds:
+            if bundle.id not in self._feeds and not self._closed:
                 self._feeds[bundle.id] = self._pool.submit(self._begin, bundle)
 
-    def feed(self, bundle: Bundle) -> Feed:
-        """For the slot that scores it."""
+    def feed(self, bundle: Bundle, stopping: Callable[[], bool]) -> Feed | None:
+        """For the slot that scores it; None where the run stops meanwhile."""
         self.expect(bundle)
-        return self._feeds[bundle.id].result()
+        beginning = self._feeds.get(bundle.id)
+        while beginning is not None and not stopping():
+            if wait([beginning], timeout=LOOK_SECONDS).done:
+                return beginning.result()
+        return None
 
     def over(self, bundle: Bundle) -> None:
         """It is scored, or as much of it as will be."""
         with self._lock:
             feed = self._feeds.pop(bundle.id, None)
-        if feed is not None:
-            feed.result().close()
+        if feed is not None and not feed.cancel():
+            feed.add_done_callback(_close)
 
     def forget(self, bundle: Bundle) -> None:
         """Another worker scores it; does not wait for anything."""
-        self._pool.submit(self.over, bundle)
+        with self._lock:
+            if not self._closed:
+                self._pool.submit(self.over, bundle)
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        """Without waiting for a storage that gives no answer: what it says later is of no use."""
+        with self._lock:
+            self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._stager.close()
+        self._stores.close()
 
     def _begin(self, bundle: Bundle) -> Feed:
         return Feed(bundle, self._stager, self._pieces, self._readings)
+
+
+def _close(feed: Future[Feed]) -> None:
+    if feed.exception() is None:
+        with suppress(RunError):  # staging has ended, and with it all that was brought
+            feed.result().close()
 
 
 def _of_files(line: Any, staged: Staged) -> Delivery:

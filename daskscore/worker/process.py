@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from select import POLLOUT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from daskscore.core.layout import entry_script_logs, error_log, metrics_log, process_name, stderr_log, stdout_log
+from daskscore.core.attempts import RECENT_BYTES, Recent
+from daskscore.core.layout import (
+    entry_script_logs,
+    error_log,
+    metrics_log,
+    process_log,
+    process_name,
+    stderr_log,
+    stdout_log,
+)
 from daskscore.core.model import Bundle, Kind, Segment
-from daskscore.core.protocol import Frames, Head, Mark, frame, shared_page
+from daskscore.core.protocol import MARK_BYTES, Frames, Head, Mark, frame, shared_page
+from daskscore.worker.attempts import AttemptFile, NodeLog
+from daskscore.worker.capping import Caps
 from daskscore.worker.nursery import Ending, Nursery, ready, resident_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +42,10 @@ SILENT_SECONDS = 1.0
 """How long a scorer that has closed its pipes may take to end by itself."""
 
 
+DEFAULT_LOG_BYTES = 100 << 20
+DEFAULT_MONITOR_SECONDS = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The deadlines of one scorer; each has its own sentence when it passes."""
@@ -39,6 +54,10 @@ class Limits:
     init_seconds: float
     overhead_seconds: float
     memory_bytes: int | None = None
+    log_bytes: int = DEFAULT_LOG_BYTES
+    """How large a log of the script may become."""
+    monitor_seconds: float = DEFAULT_MONITOR_SECONDS
+    """Between two looks at what the node uses; 0: none is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +76,13 @@ class Desk:
     """What is brought before the first scorer starts."""
     numbers: Iterator[int] = field(default_factory=count)
     """Of this node's scorers, old and new."""
+    caps: Caps = field(init=False)
+    """Holds the logs of the living scorers within their limit."""
+    log: NodeLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "caps", Caps(self.output, self.node, self.limits.log_bytes))
+        object.__setattr__(self, "log", NodeLog(self.output, self.node))
 
 
 class Ended(Exception):
@@ -86,6 +112,12 @@ class ScorerProcess:
         words, word_end = os.pipe()
         os.set_blocking(self._commands, False)
         page = shared_page()
+        os.ftruncate(page, MARK_BYTES + RECENT_BYTES)
+        self.attempts = AttemptFile(
+            desk.output / process_log(desk.node, self.process), desk.node, self.process, Recent.open(page)
+        )
+        self._why = ""
+        """It ended; empty while it lives, or when it was asked to."""
         self.mark = Mark.open(page)
         self.mark.write(0, -1, 0.0, 0, 0, 0, 0)
         try:
@@ -98,16 +130,20 @@ class ScorerProcess:
             for fd in (command_end, word_end, page):
                 os.close(fd)
         self._frames = Frames(words)
+        self.attempts.begin(self.guard.scorer)
+        desk.caps.watch(self.process)
+        desk.log.say(f"{self.process} was started (PID {self.guard.scorer}).")
 
     def prepare(self) -> None:
         """Have it load the script and call init()."""
         self._tell(self._settings(), b"")
 
-    def give(self, bundle: Bundle) -> None:
+    def give(self, bundle: Bundle, **delivered: Any) -> None:
+        """`delivered`, of one mini-batch whose items were brought: its own `line`, and how many are `lost`."""
         self.doing = "in run()"
         self.mark.go_on()
         spans = [list(span) for span in bundle.spans]
-        self._tell({"do": "score", "spans": spans, "box_seconds": bundle.box_seconds}, bundle.lines)
+        self._tell({"do": "score", "spans": spans, "box_seconds": bundle.box_seconds, **delivered}, bundle.lines)
 
     def hear(self) -> Head | None:
         """The next word; None when there was none for a moment."""
@@ -153,15 +189,20 @@ class ScorerProcess:
     def kill(self, kind: Kind, message: str) -> Ended:
         """End it now; to be raised."""
         ended = Ended(kind, message)
+        self._why = f"it was killed: {message}"
         self.guard.end()
         self._close_commands()
         return ended
 
-    def end(self) -> None:
+    def end(self, why: str = "") -> None:
         """End it in peace, or by force after the grace."""
+        self._why = why
         self._close_commands()
-        if self.guard.wait(GRACE_SECONDS) is None:
+        if (ending := self.guard.wait(GRACE_SECONDS)) is None:
+            self._why = f"it was killed: it did not end within {GRACE_SECONDS:g} s"
             self.guard.end()
+        elif ending.status:
+            self._why = f"the process {_how(ending, 'while it was ended')}"
         self.close()
 
     def close(self) -> None:
@@ -172,6 +213,10 @@ class ScorerProcess:
             self._frames.fd = -1
         self.guard.close()
         self.mark.memory.close()
+        why = self._why or "there is no more work for it"
+        self.attempts.close(why)
+        self.desk.caps.ended(self.process)
+        self.desk.log.say(f"{self.process} ended: {why}.", "WARNING" if self._why else "INFO")
 
     def _tell(self, head: Head, body: bytes) -> None:
         limit = self.desk.limits.overhead_seconds
@@ -197,19 +242,24 @@ class ScorerProcess:
             return self._ended(ending)
         ending = self.guard.end()
         if ending.status == -signal.SIGKILL:
-            return Ended(Kind.CRASH, f"the process closed descriptors that it had not opened {self.doing}")
+            self._why = f"the process closed descriptors that it had not opened {self.doing}"
+            return Ended(Kind.CRASH, self._why)
         return self._ended(ending)
 
     def _ended(self, ending: Ending) -> Ended:
         self._close_commands()
         reading = self.doing == "in run()" and self.mark.read().started < 0
-        return Ended(
-            Kind.CRASH, f"the process {_how(ending, 'while its records were read' if reading else self.doing)}"
-        )
+        self._why = f"the process {_how(ending, 'while its records were read' if reading else self.doing)}"
+        return Ended(Kind.CRASH, self._why)
 
     def _settings(self) -> Head:
         output = self.desk.output
-        paths = {"error_log": self.error_log, "stdout_log": self.stdout_log, "stderr_log": self.stderr_log}
+        paths = {
+            "error_log": self.error_log,
+            "stdout_log": self.stdout_log,
+            "stderr_log": self.stderr_log,
+            "attempts": process_log(self.desk.node, self.process),
+        }
         settings = self.desk.settings
         place = settings["place"]
         models = {
@@ -219,6 +269,7 @@ class ScorerProcess:
         folder = self._brought.get(place["model_folder"], place["model_folder"])
         return {**settings, **{key: str(output / path) for key, path in paths.items()}} | {
             "part": str(self.part_path),
+            "node": self.desk.node,
             "arguments": [_filled(word, self._brought) for word in settings["arguments"]],
             "place": {
                 **place,

@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,8 @@ from daskscore.core.layout import Layout
 from daskscore.core.model import Bundle, Outcome
 from daskscore.core.protocol import Head
 from daskscore.core.tables import Reading
+from daskscore.worker.capping import Caps, dropped, line_after
+from daskscore.worker.monitor import Monitor
 from daskscore.worker.nursery import Nursery, passing_folder, shared_folder
 from daskscore.worker.process import Desk, Limits
 from daskscore.worker.supervisor import Supervisor
@@ -41,6 +42,9 @@ IDLE_SECONDS = 60.0
 
 LOG_BYTES_PER_OUTCOME = 1 << 20
 """How much of its logs a worker without a shared disk sends along with one outcome."""
+
+LAST_LOG_BYTES = 16 << 20
+"""How much in one answer, when the run is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,11 @@ class Session(WorkerPlugin):
         self._free: queue.LifoQueue[Supervisor] = queue.LifoQueue()
         for supervisor in self._supervisors:
             self._free.put(supervisor)
-        self._shipping = _Shipping(Layout(output)) if self._scratch else None
+        desk.caps.shorten = not self._scratch
+        self._shipping = _Shipping(Layout(output), desk.caps) if self._scratch else None
+        self._log = desk.log
+        self._log.say(f"The worker {worker.name} has {slots} slots.")
+        self._monitor = Monitor(output, node, self._scorers, desk.caps, assignment.limits.monitor_seconds)
         threading.Thread(target=self._end_idle_scorers, name="daskscore-idle", daemon=True).start()
 
     async def teardown(self, worker: Worker) -> None:
@@ -136,7 +144,7 @@ class Session(WorkerPlugin):
     def score(self, bundle: Bundle) -> Outcome:
         """In a free slot; with the rows and logs that the driver could not read otherwise."""
         try:
-            feed = self._staging.feed(bundle) if self._staging is not None else None
+            feed = self._staging.feed(bundle, self._stopping.is_set) if self._staging is not None else None
             with self._slot() as supervisor:
                 outcome = supervisor.score(bundle, feed)
                 if self._shipping is not None:
@@ -148,8 +156,12 @@ class Session(WorkerPlugin):
                 self._staging.over(bundle)
 
     def last_logs(self) -> dict[str, bytes]:
-        """The logs that no outcome has brought; called when the run is over."""
-        return self._shipping.new_log_bytes(sys.maxsize) if self._shipping else {}
+        """Logs that no outcome has brought; called when the run is over, until there are none."""
+        if self._shipping is None:
+            return {}
+        self._end_scorers()
+        self._monitor.close()
+        return self._shipping.new_log_bytes(LAST_LOG_BYTES)
 
     def stop(self) -> None:
         """Finish the mini-batches in hand, start no other."""
@@ -157,10 +169,9 @@ class Session(WorkerPlugin):
 
     def close(self) -> None:
         """End all scorers, their guards, the nursery, and what they have started."""
-        self.stop()
-        supervisors = [self._free.get() for _ in self._supervisors]
-        with ThreadPoolExecutor(len(supervisors)) as pool:
-            list(pool.map(Supervisor.end, supervisors))
+        self._end_scorers()
+        self._log.say("The worker is done with the run.")
+        self._monitor.close()
         if self._staging is not None:
             self._staging.close()
         if self._side_inputs is not None:
@@ -171,8 +182,17 @@ class Session(WorkerPlugin):
                 self._nursery = None
         for folder in filter(None, (self._scratch, self._staging_folder)):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _end_scorers(self) -> None:
+        self.stop()
+        supervisors = [self._free.get() for _ in self._supervisors]
+        with ThreadPoolExecutor(len(supervisors)) as pool:
+            list(pool.map(Supervisor.end, supervisors))
         for supervisor in supervisors:
             self._free.put(supervisor)  # for a bundle that comes late: it is handed back, and its thread set free
+
+    def _scorers(self) -> dict[str, int]:
+        return dict(filter(None, (supervisor.scorer for supervisor in self._supervisors)))
 
     def transition(self, key: object, start: str, finish: str, **_: Any) -> None:
         """Called by Dask on the worker's event loop: a bundle that waits here for a slot is brought meanwhile."""
@@ -235,6 +255,7 @@ class _Shipping:
     """Rows and logs of a worker whose disk the driver does not see."""
 
     layout: Layout
+    caps: Caps
     _sent: dict[Path, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -249,17 +270,32 @@ class _Shipping:
         new: dict[str, bytes] = {}
         with self._lock:
             for path in sorted(found for found in self.layout.logs.rglob("*") if found.is_file()):
-                sent = self._sent.get(path, 0)
-                size = min(limit, path.stat().st_size - sent)
-                if size <= 0:
-                    continue
-                with path.open("rb") as file:
-                    file.seek(sent)
-                    data = file.read(size)
-                new[str(path.relative_to(self.layout.output))] = data
-                self._sent[path] = sent + len(data)
-                limit -= len(data)
+                name = str(path.relative_to(self.layout.output))
+                while limit > 0 and (data := self._new(path, limit)):
+                    new[name] = new.get(name, b"") + data
+                    limit -= len(data)
         return new
+
+    def _new(self, path: Path, limit: int) -> bytes:
+        """Of a log that has a limit the beginning; the newest end once it is known what that is."""
+        sent, size = self._sent.get(path, 0), path.stat().st_size
+        note = b""
+        if self.caps.covers(path):
+            if self.caps.lives(path):
+                size = min(size, self.caps.head)
+            elif size > self.caps.limit and sent < size - self.caps.tail:
+                if sent < self.caps.head:
+                    size = self.caps.head
+                else:
+                    start = line_after(path, size - self.caps.tail)
+                    note, sent = b"\n" + dropped(start - sent), start
+        if size <= sent:
+            return b""
+        with path.open("rb") as file:
+            file.seek(sent)
+            data = file.read(min(limit, size - sent))
+        self._sent[path] = sent + len(data)
+        return note + data
 
 
 def _is_shared(assignment: Assignment) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from daskscore.core.model import Bundle, Failure, InitFailure, ItemFailure, Kind, Outcome, Segment, Span
-from daskscore.core.protocol import Head
+from daskscore.core.planning import count_items
+from daskscore.core.protocol import Head, Progress
 from daskscore.errors import InputError, RunError
 from daskscore.worker import process as processes
 from daskscore.worker.nursery import Nursery, NurseryGone
@@ -23,6 +24,8 @@ class _Told:
     """What is known of a bundle so far."""
 
     spans: tuple[Span, ...]
+    plan: bytes = b""
+    """The bundle's lines of the plan."""
     next: int = 0
     """How many of the bundle's mini-batches are settled."""
     words: int = 0
@@ -34,6 +37,13 @@ class _Told:
     """How many were settled before the scorer was given what it has in hand."""
     delivery: Delivery | None = None
     """What it has in hand, if that was brought for it."""
+    lines: list[bytes] | None = None
+
+    def line(self, position: int) -> bytes:
+        """Of the plan; rank mini-batches have none. Asked for those that failed, and those that are brought."""
+        if self.lines is None:
+            self.lines = self.plan.splitlines()
+        return self.lines[position] if position < len(self.lines) else b""
 
     def begin(self, delivery: Delivery) -> None:
         """The scorer is about to be given one mini-batch."""
@@ -57,7 +67,7 @@ class Supervisor:
     def score(self, bundle: Bundle, feed: Feed | None = None) -> Outcome:
         """Called once per bundle, in a thread of the Dask worker; `feed` brings items that are elsewhere."""
         began = time.monotonic()
-        told = _Told(bundle.spans)
+        told = _Told(bundle.spans, bundle.lines)
         if self._stopping():
             return self._outcome(bundle, told, began)
         if self._scorer is None:
@@ -85,6 +95,12 @@ class Supervisor:
         scorer, self._scorer = self._scorer, None
         if scorer is not None:
             scorer.end()
+
+    @property
+    def scorer(self) -> tuple[str, int] | None:
+        """The name and the PID of the one that lives."""
+        scorer = self._scorer
+        return (scorer.process, scorer.guard.scorer) if scorer is not None else None
 
     def rows_taken(self, parts: set[str]) -> None:
         """The rows in these parts have been sent to the driver: give back their space."""
@@ -115,7 +131,8 @@ class Supervisor:
                 "cause is mended, run the same command with --resume"
             ) from error
         limit = self.desk.limits.init_seconds
-        deadline = time.monotonic() + limit
+        began = time.monotonic()
+        deadline = began + limit
         wanted = "loaded" if self.desk.settings["only_load"] else "ready"
         try:
             scorer.prepare()
@@ -126,7 +143,7 @@ class Supervisor:
                     scorer.end()
                     raise _stuck(scorer, word)
                 if word is not None and word["word"] == "broken":
-                    scorer.end()
+                    scorer.end(word["message"])
                     return InitFailure(Kind.RAISE, word["message"], scorer.error_log, word["traceback"])
                 if time.monotonic() > deadline:
                     raise scorer.kill(Kind.TIMEOUT, f"it takes more than {limit:g} s (init_timeout)")
@@ -137,13 +154,14 @@ class Supervisor:
             scorer.close()
             what = "run init()" if scorer.doing == "in init()" else f"load {self.desk.settings['entry_script']}"
             return InitFailure(ended.kind, f"cannot {what}: {ended}", scorer.stderr_log)
+        self.desk.log.say(f"{scorer.process} is ready: the script and init() took {time.monotonic() - began:.3f} s.")
         return scorer
 
     def _score_fed(self, scorer: ScorerProcess, bundle: Bundle, told: _Told, feed: Feed) -> None:
         """One mini-batch after the other, each as soon as its items are here."""
         deadline = time.monotonic() + bundle.box_seconds
         spans = [Span(index, 1, span.tries) for span in bundle.spans for index in range(span.first, span.stop)]
-        for span in spans:
+        for position, span in enumerate(spans):
             if told.next and time.monotonic() > deadline:
                 return
             while (delivery := feed.next(processes.LOOK_SECONDS)) is None:
@@ -152,12 +170,16 @@ class Supervisor:
             if self._stopping():
                 return
             if delivery.failure:
-                told.failures.append(Failure(span.first, Kind.INPUT, delivery.failure, scorer.stdout_log))
+                failure = Failure(span.first, Kind.INPUT, delivery.failure, scorer.stdout_log)
+                told.failures.append(failure)
                 told.next += 1
+                scorer.attempts.failed(failure, span.tries, told.line(position), 0.0, loading=True)
                 continue
             before = told.next
             told.begin(delivery)
-            scorer.give(Bundle(bundle.id, (span,), delivery.line, bundle.box_seconds))
+            line = told.line(position)
+            given = Bundle(bundle.id, (span,), delivery.line, bundle.box_seconds)
+            scorer.give(given, line=line.decode("ascii"), lost=len(delivery.lost))
             self._follow(scorer, told)
             if told.next == before or self._scorer is None:
                 return
@@ -213,7 +235,9 @@ class Supervisor:
                 word["first"], word["done"], word["length"], word["rows"], word["items"] + len(lost)
             )
             failed = word.get("failed_items", 0) + len(lost)
-            told.segments.append(segment._replace(failed_items=failed, header=word.get("header")))
+            segment = segment._replace(failed_items=failed, header=word.get("header"))
+            told.segments.append(segment)
+            scorer.attempts.sums.scored(segment)
             told.item_failures += [
                 ItemFailure(word["first"], item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
             ]
@@ -232,6 +256,8 @@ class Supervisor:
         else:
             log = scorer.error_log if word["traceback"] else scorer.stdout_log
             told.failures.append(Failure(word["index"], Kind(word["kind"]), word["message"], log, word["traceback"]))
+            line = told.line(told.next)
+            scorer.attempts.sums.failed(count_items(line) if line else 1)
             told.next += 1
 
     def _account_for_the_dead(self, scorer: ScorerProcess, told: _Told, ended: Ended) -> None:
@@ -240,24 +266,41 @@ class Supervisor:
             if word["word"] in ("scored", "failed", "stuck"):
                 self._note(scorer, told, word)
         progress = scorer.mark.read()
-        if progress.words != told.words:
-            return
-        if progress.done:
-            first = next(_rest(told.spans, told.next)).first
-            lost = told.delivery.lost if told.delivery is not None else []
-            segment = scorer.segment(first, progress.done, progress.length, progress.rows, progress.items + len(lost))
-            told.segments.append(segment._replace(failed_items=len(lost)))
-            told.item_failures += [
-                ItemFailure(first, item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
-            ]
-            told.next += progress.done
-        if 0 <= progress.position == told.next - told.before and ended.kind is not Kind.LOST:
-            index = next(_rest(told.spans, told.next)).first
-            seconds = ended.at - abs(progress.started)
-            if ended.kind is Kind.TIMEOUT and progress.started >= 0 and seconds <= self.desk.limits.run_seconds:
-                return  # The one that took too long came to its end after all, before it could be killed.
-            told.failures.append(Failure(index, ended.kind, str(ended), scorer.stderr_log, seconds=seconds))
+        failure: Failure | None = None
+        if progress.words == told.words:
+            self._take_marked(scorer, told, progress)
+            failure = self._blamed(scorer, told, ended, progress)
+        rest = next(_rest(told.spans, told.next), None)
+        scorer.attempts.rescue(rest.first if rest is not None else -1)
+        if failure is not None and rest is not None:
+            told.failures.append(failure)
+            line = told.line(told.next)
+            scorer.attempts.failed(failure, rest.tries, line, failure.seconds, loading=progress.started < 0)
             told.next += 1
+
+    def _take_marked(self, scorer: ScorerProcess, told: _Told, progress: Progress) -> None:
+        if not progress.done:
+            return
+        first = next(_rest(told.spans, told.next)).first
+        lost = told.delivery.lost if told.delivery is not None else []
+        segment = scorer.segment(first, progress.done, progress.length, progress.rows, progress.items + len(lost))
+        segment = segment._replace(failed_items=len(lost))
+        told.segments.append(segment)
+        scorer.attempts.sums.scored(segment)
+        told.item_failures += [
+            ItemFailure(first, item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
+        ]
+        told.next += progress.done
+
+    def _blamed(self, scorer: ScorerProcess, told: _Told, ended: Ended, progress: Progress) -> Failure | None:
+        """The mini-batch that was in hand when the scorer ended, if that was its doing."""
+        if progress.position < 0 or progress.position != told.next - told.before or ended.kind is Kind.LOST:
+            return None
+        seconds = ended.at - abs(progress.started)
+        if ended.kind is Kind.TIMEOUT and progress.started >= 0 and seconds <= self.desk.limits.run_seconds:
+            return None  # The one that took too long came to its end after all, before it could be killed.
+        index = next(_rest(told.spans, told.next)).first
+        return Failure(index, ended.kind, str(ended), scorer.stderr_log, seconds=seconds)
 
     def _outcome(self, bundle: Bundle, told: _Told, began: float) -> Outcome:
         return Outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from distributed import Worker, get_worker
@@ -25,9 +26,9 @@ def ask_to_stop(run: str, dask_worker: Worker) -> None:
     _session(run, dask_worker).stop()
 
 
-def last_logs(run: str, dask_worker: Worker) -> dict[str, bytes]:
-    """Called on every worker when the run is over."""
-    return _session(run, dask_worker).last_logs()
+async def last_logs(run: str, dask_worker: Worker) -> dict[str, bytes]:
+    """Called on every worker when the run is over, until there are none; in a thread, as its scorers end first."""
+    return await asyncio.to_thread(_session(run, dask_worker).last_logs)
 
 
 def _session(run: str, worker: Worker) -> Session:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daskscore.core.layout import Layout, error_log, process_name, stderr_log, stdout_log
+from daskscore.core.layout import Layout, error_log, node_log, process_log, process_name, stderr_log, stdout_log
 
 OUT = Path("out")
 LAYOUT = Layout(OUT)
@@ -20,7 +20,9 @@ PATHS = [
     LAYOUT.plan,
     LAYOUT.journal,
     LAYOUT.part("a"),
-    *(OUT / log("node", "process000") for log in (error_log, stdout_log, stderr_log)),
+    *(OUT / log("node", "process000") for log in (error_log, stdout_log, stderr_log, process_log)),
+    OUT / node_log("node"),
+    LAYOUT.job_report,
 ]
 
 
@@ -38,7 +40,7 @@ def test_what_a_resume_needs_stands_in_the_state_folder(path: Path) -> None:
     assert LAYOUT.state in path.parents
 
 
-@pytest.mark.parametrize("log", [error_log, stdout_log, stderr_log])
+@pytest.mark.parametrize("log", [error_log, stdout_log, stderr_log, process_log])
 def test_logs_of_scripts_stand_where_the_layout_has_logs(log: Callable[[str, str], str]) -> None:
     assert LAYOUT.logs in (OUT / log("node", "process000")).parents
 

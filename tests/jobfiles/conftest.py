@@ -37,6 +37,21 @@ task:
   append_row_to: ${{outputs.rows}}
 """
 
+PRS = """
+parallel_run_config:
+  entry_script: score.py
+  error_threshold: 5
+  output_action: append_row
+  node_count: 2
+"""
+DEPLOYMENT = """
+name: dep
+endpoint_name: ep
+type: model
+model: {name: digits, path: model}
+code_configuration: {code: code, scoring_script: driver.py}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Files:

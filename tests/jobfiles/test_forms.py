@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from daskscore.config import JobConfig
 from daskscore.errors import ConfigError
-from daskscore.jobfiles import Form, translate
+from daskscore.jobfiles import Form, steps, translate
 from daskscore.jobfiles.deployment import check_scoring_script
-from tests.jobfiles.conftest import Files
-from tests.jobfiles.test_contract import DEPLOYMENT, PRS
+from tests.jobfiles.conftest import DEPLOYMENT, PRS, Files
 
 
 def test_daskscores_own_keys_stay_as_they_are(files: Files) -> None:
@@ -78,20 +78,26 @@ def test_a_deployment(files: Files) -> None:
     assert {ignored.key for ignored in job.ignored} == {"compute", "endpoint_name"}
 
 
-def test_a_deployments_model_is_in_the_folder_of_the_variable(files: Files) -> None:
-    """CONTRACT 1.14: the folder that contains the model."""
-    job = files.one(DEPLOYMENT + "settings: {environment_variables: {A: b}}", inputs=["d"])
-    assert job.settings["environment_variables"] == {"AZUREML_MODEL_DIR": str(files.folder), "A": "b"}
-    assert job.model is not None
-    assert job.model.path == files.folder / "model"
+ENVIRONMENT = DEPLOYMENT + "environment: {image: i, conda_file: conda.yml}\nsettings: {mini_batch_size: 1}\n"
 
 
-def test_a_registered_model_is_named(files: Files) -> None:
-    text = DEPLOYMENT.replace("{name: digits, path: model}", "azureml:digits@latest")
-    job = files.one(text, inputs=["d"])
-    assert job.model is not None
-    assert job.model.reference == "azureml:digits@latest"
-    assert any(ignored.key == "model" for ignored in job.ignored)
+def test_an_environment_is_not_made_and_that_is_said_with_the_python_that_runs_the_script(files: Files) -> None:
+    path, settings = files.write(ENVIRONMENT), {"inputs": "in", "output": "out"}
+    (step,) = steps(path, settings)
+    (note,) = [note for note in step.notes if note.startswith("environment: ")]
+    assert note == (
+        f"environment: image i, conda file {files.folder}/conda.yml is not made here; the script runs in the Python at "
+        f"hand, {sys.executable}. Install what it needs there, and say --environment current"
+    )
+
+
+def test_the_current_environment_is_no_reason_for_an_error(files: Files) -> None:
+    text = ENVIRONMENT.replace("endpoint_name: ep\n", "")
+    path, settings = files.write(text), {"inputs": "in", "output": "out"}
+    (step,) = steps(path, settings, strict=True, environment="current")
+    assert [note.endswith(f"at hand, {sys.executable}") for note in step.notes] == [True]
+    with pytest.raises(ConfigError, match=r"say --environment current; run without --strict, or remove it"):
+        steps(path, settings, strict=True)
 
 
 def test_a_deployment_without_a_type_is_known_by_its_schema(files: Files) -> None:

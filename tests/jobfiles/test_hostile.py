@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from daskscore.errors import ConfigError
 from daskscore.jobfiles import translate
 from daskscore.jobfiles.parallel import KNOWN, KNOWN_BELOW
-from tests.jobfiles.conftest import STEP, Files, changed_step, with_arguments
-from tests.jobfiles.test_contract import DEPLOYMENT, PRS
+from tests.jobfiles.conftest import DEPLOYMENT, PRS, STEP, Files, changed_step, with_arguments
 from tests.jobfiles.test_pipeline import COMPONENT, PIPELINE
 
 

@@ -20,6 +20,7 @@ from daskscore.core.layout import Layout
 from daskscore.core.model import Bundle, Outcome, Span
 from daskscore.core.planning import line
 from daskscore.worker import session as sessions
+from daskscore.worker.capping import dropped
 from daskscore.worker.process import Limits
 from daskscore.worker.session import Assignment, Session, plugin_name
 from daskscore.worker.task import ask_to_stop, last_logs, score_bundle
@@ -152,8 +153,21 @@ def test_each_byte_of_a_log_is_shipped_once(run: Run) -> None:
     for number in range(3):
         for name, data in (session.score(bundle(number, number, [f"word {number}"])).logs or {}).items():
             shipped[name] = shipped.get(name, b"") + data
-    assert shipped == {"logs/user/stdout/tcp_node_1/process000.stdout.txt": b"word 0\nword 1\nword 2\n"}
-    assert session.last_logs() == {}
+    assert shipped.pop("logs/user/stdout/tcp_node_1/process000.stdout.txt") == b"word 0\nword 1\nword 2\n"
+    attempts = shipped.pop("logs/sys/node/tcp_node_1/process000.txt")
+    assert [line[:4] for line in attempts.splitlines()[2:]] == [b"0,1,", b"1,1,", b"2,1,"]
+    assert list(shipped) == ["logs/sys/node/tcp_node_1/_main.txt"]
+
+
+def test_how_scorers_ended_is_shipped_when_the_run_is_over(run: Run) -> None:
+    session = run.session(token="another", slots=1)
+    session.score(bundle(1, 0, ["a"], ["raise"]))
+    last = session.last_logs()
+    assert b"# 2 mini-batches: 1 done, 1 failed; 2 items: 1 succeeded, 1 failed\n# ended" in last.pop(
+        "logs/sys/node/tcp_node_1/process000.txt"
+    )
+    assert b"process000 ended: there is no more work for it." in last.pop("logs/sys/node/tcp_node_1/_main.txt")
+    assert (last, session.last_logs()) == ({}, {})
 
 
 def test_what_no_outcome_has_brought_of_a_log_comes_at_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +175,22 @@ def test_what_no_outcome_has_brought_of_a_log_comes_at_the_end(run: Run, monkeyp
     session = run.session(token="another", slots=1)
     (run.folder / "score.py").write_text("def run(mini_batch):\n    print('word')\n    return [1]\n")
     log = "logs/user/stdout/tcp_node_1/process000.stdout.txt"
-    assert session.score(bundle(1, 0, ["a"])).logs == {log: b"wor"}
-    assert session.last_logs() == {log: b"d\n"}
+    first = session.score(bundle(1, 0, ["a"])).logs or {}
+    last = session.last_logs()
+    assert sum(map(len, first.values())) == 3
+    assert first.get(log, b"") + last[log] == b"word\n"
+
+
+def test_of_a_long_log_the_beginning_and_the_newest_end_are_shipped(run: Run) -> None:
+    limits = replace(run.assignment.limits, log_bytes=4_000)
+    session = run.session(token="another", slots=1, limits=limits)
+    (run.folder / "score.py").write_text(
+        "def run(mini_batch):\n    for n in range(1000): print(f'line {n:04}')\n    return [1]\n"
+    )
+    log = "logs/user/stdout/tcp_node_1/process000.stdout.txt"
+    shipped = (session.score(bundle(1, 0, ["a"])).logs or {})[log] + session.last_logs()[log]
+    lines = [b"line %04d" % number for number in range(1000)]
+    assert shipped == b"\n".join([*lines[:100], b"", dropped(7_010).strip(), *lines[801:], b""])
 
 
 def test_metrics_are_shipped_like_any_log(run: Run) -> None:

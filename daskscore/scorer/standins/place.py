@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from daskscore.scorer.asked import asked
 
 
 @dataclass(slots=True)
@@ -25,12 +28,20 @@ class Place:
     model_folder: str = ""
     """What a script finds in AZUREML_MODEL_DIR; nothing where the job names no model."""
     mini_batch: int | None = None
+    metrics_prefix: str = field(default_factory=lambda: asked("metrics_name_prefix", sys.argv))
+    """Before the name of each metric."""
 
     here: ClassVar[Place]
 
     def log_metric(self, name: str, value: Any, kind: str) -> None:
         """A line of `metrics_file`."""
-        line = {"name": name, "value": value, "kind": kind, "mini_batch": self.mini_batch, "process": self.process}
+        line = {
+            "name": self.metrics_prefix + name,
+            "value": value,
+            "kind": kind,
+            "mini_batch": self.mini_batch,
+            "process": self.process,
+        }
         text = json.dumps(line, default=_plain) + "\n"
         os.makedirs(os.path.dirname(self.metrics_file), exist_ok=True)
         fd = os.open(self.metrics_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

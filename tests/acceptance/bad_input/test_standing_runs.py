@@ -61,11 +61,15 @@ OTHER_SETTINGS = {
     "append_row_date_format": ("--set", "append_row_date_format=%Y"),
     "append_row_decimal": ("--set", "append_row_decimal=,"),
     "append_row_file_name": ("--append-row-file-name", "rows.txt"),
+    "join": ("--set", "join=key"),
 }
 
 
 def test_every_setting_that_shapes_a_run_is_tried_here() -> None:
-    elsewhere = {"partition_keys"}  # see test_partition_keys.py: they exclude a mini_batch_size
+    elsewhere = {
+        "partition_keys",  # see test_partition_keys.py: they exclude a mini_batch_size
+        "columns",  # need a join
+    }
     assert {*OTHER_SETTINGS} | elsewhere == {*PLAN_KEYS, *ROW_KEYS}
 
 

@@ -1,0 +1,88 @@
+"""Results beside what they are results of: the item's own name, or the input's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from daskscore.scorer.rows import BadOutput
+
+if TYPE_CHECKING:
+    import pandas
+
+    from daskscore.scorer.loading import Given
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """What stands before each result, and which columns are kept; all where none are named."""
+
+    how: str
+    """`key`: the name of the item, or file and row. `input`: the columns of the mini-batch."""
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+
+    def __call__(self, result: Any, given: Given) -> pandas.DataFrame:
+        """A row for each item, in order."""
+        outputs = _frame(result)
+        if len(outputs) != given.present:
+            raise BadOutput(
+                f"join: {self.how} needs one result for each item, in order: run() returned {len(outputs)} for "
+                f"{given.present}. Return one each, or say join: none"
+            )
+        outputs = _chosen(outputs, self.outputs, "columns.out", "what run() returned")
+        before = _keys(given) if self.how == "key" else self._inputs(given, outputs)
+        for place, name in enumerate(before.columns):
+            if name in outputs.columns:
+                raise BadOutput(
+                    f"join: {self.how} adds a column {name}, and run() returned one of that name. Rename that one, or "
+                    "leave it out with columns.out"
+                )
+            outputs.insert(place, name, before[name].array)
+        return outputs
+
+    def _inputs(self, given: Given, outputs: pandas.DataFrame) -> pandas.DataFrame:
+        import pandas
+
+        if not isinstance(given.mini_batch, pandas.DataFrame):
+            raise BadOutput("join: input is for records, and this mini-batch has files. Say join: key")
+        inputs = _chosen(given.mini_batch.reset_index(drop=True), self.inputs, "columns.in", "the input")
+        # A script that returns its mini-batch with a column more has said itself what these are.
+        return inputs if self.inputs else inputs[[name for name in inputs.columns if name not in outputs.columns]]
+
+
+def _frame(result: Any) -> pandas.DataFrame:
+    import pandas
+
+    if isinstance(result, pandas.DataFrame):
+        return result.reset_index(drop=True)
+    if isinstance(result, pandas.Series):
+        return result.reset_index(drop=True).to_frame(name="result" if result.name is None else result.name)
+    if isinstance(result, (str, bytes, Mapping)) or not hasattr(result, "__iter__"):
+        raise BadOutput(f"join needs a list, an array or a DataFrame, and run() returned a {type(result).__name__}")
+    elements = list(result)
+    if elements and all(isinstance(element, Mapping) for element in elements):
+        return pandas.DataFrame(elements)
+    return pandas.DataFrame({"result": pandas.Series(elements, dtype=None if elements else "object")})
+
+
+def _chosen(frame: pandas.DataFrame, names: Sequence[str], key: str, what: str) -> pandas.DataFrame:
+    lacking = next((name for name in names if name not in frame.columns), None)
+    if lacking is not None:
+        known = ", ".join(map(str, frame.columns))
+        raise BadOutput(f"{key}: {what} has no column {lacking}. It has {known}")
+    return frame[list(names)].copy() if names else frame.copy(deep=False)
+
+
+def _keys(given: Given) -> pandas.DataFrame:
+    import pandas
+
+    if given.rows:
+        pairs = [(rows.file, row) for rows in given.rows for row in range(rows.start, rows.stop)]
+        return pandas.DataFrame(pairs, columns=["file", "row"])
+    return pandas.DataFrame({"item": list(_names(given))}, dtype="object")
+
+
+def _names(given: Given) -> Iterator[str]:
+    yield from given.names or given.mini_batch
