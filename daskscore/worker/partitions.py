@@ -128,7 +128,8 @@ class _Room:
 
     def read(self, text: bytes, pieces: Sequence[Piece], origin: Origin, check: Any) -> pandas.DataFrame:
         bundle = Bundle(next(self._numbers), (Span(0, 1),), text)
-        feed = self._staging.feed(bundle)
+        feed = self._staging.feed(bundle, lambda: False)
+        assert feed is not None  # nobody else closes this staging
         try:
             while (delivery := feed.next(LOOK_SECONDS)) is None:
                 check()
