@@ -110,8 +110,11 @@ def _score(
         needed = side_inputs.find(config)
         inputs = _check(config, place, needed, interruption, resume=held.continues)
         try:
+            if inputs.content is Content.RECORDS and isinstance(config.mini_batch_size, int):
+                size = config.mini_batch_size
+                progress.say(f"mini_batch_size: {size} means {size} bytes of records; '{size} rows' would count them")
             cluster = _cluster(config, client)
-            plan = _take(config, held, inputs, accept_script_change=accept_script_change)
+            plan = _take(config, held, inputs, needed, accept_script_change=accept_script_change)
             place.taken()
             for folder in step.folders:  # not before: a job that is refused leaves nothing
                 folder.mkdir(parents=True, exist_ok=True)
@@ -152,9 +155,9 @@ def _check(
     return inputs
 
 
-def _take(config: JobConfig, held: Claim, inputs: JobInputs, *, accept_script_change: bool) -> Plan:
+def _take(config: JobConfig, held: Claim, inputs: JobInputs, needed: Needed, *, accept_script_change: bool) -> Plan:
     """Continue the run that stands in the output folder, or begin a new one."""
-    layout, shape = held.layout, identity.shape(config)
+    layout, shape = held.layout, identity.shape(config, needed)
     if held.continues:
         identity.check_same_job(layout, held.stored_job(), shape, accept_script_change=accept_script_change)
         identity.check_same_plan(layout)

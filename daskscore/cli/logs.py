@@ -79,9 +79,13 @@ def _last_lines(path: Path) -> list[str]:
 
 def _found(run: Story, item: str) -> dict[int, str]:
     """Mini-batches with such items; not too many of them."""
+    from daskscore.driver.story import read_lines
     from daskscore.errors import OutputError
 
     found: dict[int, str] = {}
+    for line in read_lines(run.layout.failed_items):
+        if item in line["item"] and line["mini_batch"] is not None and len(found) < MOST_FOUND:
+            found[line["mini_batch"]] = line["item"]
     for index, name in run.plan.find(item):
         if len(found) == MOST_FOUND:
             click.echo(f"More than {MOST_FOUND} mini-batches have items with {item!r}: here are the first.\n")

@@ -20,7 +20,7 @@ Examples:
   daskscore run job.yml --mini-batch-size 100 --set error_threshold=10
   daskscore run job.yml --resume -- --threshold 0.5
 
-What follows -- goes to the script. Keys are those of the job file; --set reaches every one of them.
+What follows -- goes to the script, in place of the job file's arguments. Keys are those of the job file; --set reaches every one of them.
 """
 SCRIPT_ARGUMENTS = "daskscore.script_arguments"
 
@@ -46,7 +46,7 @@ class CommandWithScript(click.Command):
     "inputs",
     metavar="PATH",
     multiple=True,
-    help="A file, folder, glob, URI or data:NAME; may be given again.",
+    help="A file, folder, glob, URI or data:NAME, or a mapping like '{path: a.csv, type: tabular}'; may be given again.",
 )
 @click.option("--output", metavar="DIR", help="The folder for rows, report and logs.")
 @click.option("--mini-batch-size", metavar="N", help="Files per call of run(), or of records a size like 1MB.")
@@ -156,20 +156,22 @@ def _settings(
 
     settings: dict[str, Any] = dict(map(parse_assignment, assignments))
     settings |= {key: value for key, value in flags.items() if value is not None}
+    if isinstance(settings.get("output"), str):
+        settings["output"] = _mapping(settings["output"], "--output")
     if inputs:
-        settings["inputs"] = [_input(entry) for entry in inputs]
+        settings["inputs"] = [_mapping(entry, "--input") for entry in inputs]
     if arguments:
         settings["arguments"] = arguments
     return settings
 
 
-def _input(entry: str) -> Any:
+def _mapping(entry: str, flag: str) -> Any:
     """A path, or a mapping like `{path: data.csv, type: tabular}`."""
     from daskscore.job_file import parse
 
     if not (entry.startswith("{") and entry.endswith("}")) or os.path.lexists(entry):
         return entry
-    return parse(entry, "--input")
+    return parse(entry, flag)
 
 
 def _tell(report: Report) -> None:
@@ -182,6 +184,8 @@ def _tell(report: Report) -> None:
     folder = report.folder
     if report.status == "Completed":
         click.echo(f"output: {report.output}")
+    if report.status == "Failed" and report.not_scored["items"]:
+        click.echo(f"not scored: {report.not_scored['items']} items, as the run ended before them")
     if report.failures:
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures.items())
         click.echo(f"failed: {items.failed} items ({kinds}), named in {folder}/failed_items.jsonl")

@@ -16,10 +16,18 @@ from daskscore.config.values import Wanted, shown
 from daskscore.errors import ConfigError
 from daskscore.job_file import read_job_file
 
+ENTRY_KEY = "a key of an entry of inputs: --input '{path: a.csv, type: tabular}', inputs={'path': …} in Python"
 OTHER_NAMES = {
     "allow_overwrite": "--overwrite on the command line, overwrite=True in Python",
     "append_row_to": "output, and append_row_file_name for a name other than parallel_run_step.txt",
     "code": "source_directory",
+    "delimiter": ENTRY_KEY,
+    "dtypes": ENTRY_KEY,
+    "format": ENTRY_KEY,
+    "on_bad_record": ENTRY_KEY,
+    "partition_format": ENTRY_KEY,
+    "storage_options": ENTRY_KEY,
+    "type": ENTRY_KEY,
     "compute": "cluster",
     "compute_target": "cluster",
     "data": "inputs",

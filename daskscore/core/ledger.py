@@ -181,7 +181,7 @@ class Ledger:
 
     def _failed(self, failure: Failure, source: Waiting) -> GivenUp | None:
         tries = source.tries + 1
-        if tries < self.max_try and failure.kind is not Kind.INPUT:
+        if tries < self.max_try and (failure.kind is not Kind.INPUT or failure.may_pass):
             self._failing += source.tries == 0
             self._wait(Waiting(failure.index, 1, tries, source.losses))
             return None

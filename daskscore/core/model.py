@@ -86,6 +86,8 @@ class Failure:
     """Where the traceback or the last words stand, relative to the output folder."""
     traceback: str = ""
     seconds: float = 0.0
+    may_pass: bool = False
+    """Of kind input: another try may find a storage, or a disk, that is well again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,9 +102,18 @@ def names_in(plan_line: bytes) -> list[Named]:
         return [Named(item) for item in found["files"]]
     if "pickle" in found:
         return [Named(found["pickle"], found["items"])]
-    return [
-        Named(name_of_rows(piece["file"], piece["row"], piece["items"]), piece["items"]) for piece in found["pieces"]
-    ]
+    names = []
+    for piece in found["pieces"]:
+        source, row = source_of(piece, found.get("keys", {}))
+        names.append(Named(name_of_rows(source, row, piece["items"]), piece["items"]))
+    return names
+
+
+def source_of(piece: Piece, keys: Keys) -> tuple[str, int]:
+    """Where a piece comes from, and its first row there; of records that were sorted, their keys."""
+    if piece["file"].startswith("/") or "://" in piece["file"]:
+        return piece["file"], piece["row"]
+    return ", ".join(f"{name}={value}" for name, value in keys.items()), 0
 
 
 def name_of_rows(file: str, first: int, number: int) -> str:

@@ -184,6 +184,8 @@ class Reading:
     """The user has named the columns, so others may be there."""
     path_column: str = ""
     partition_format: str = ""
+    folder: str = ""
+    """What relative names of files are below: records that were sorted stand with the run."""
     sample: str = ""
     """What the dtypes were sampled from, for messages: `the first 4 MB of a.csv`."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from daskscore.config import JobConfig
 from daskscore.core.layout import Layout
 from daskscore.driver.plan import LINES, first_difference, read_header, readings_in
+from daskscore.driver.side_inputs import Needed
 from daskscore.errors import OutputError, ScriptError
 from daskscore.inputs.entries import without_secrets
 
@@ -36,10 +37,12 @@ ROW_KEYS = (
 )
 
 
-def shape(config: JobConfig) -> dict[str, Any]:
+def shape(config: JobConfig, needed: Needed) -> dict[str, Any]:
     """What the rows depend on, as it is kept with the run."""
+    models = [f"{name}:{version} {place}" for (name, version), place in needed.models.items()]
     settings = {key: getattr(config, key) for key in ROW_KEYS}
-    return {**plan_shape(config), **settings, "script_sha256": _digest(config)}
+    beside = {"models": models, "side_inputs": needed.side_inputs}
+    return {**plan_shape(config), **settings, **beside, "script_sha256": _digest(config)}
 
 
 def _digest(config: JobConfig) -> str | None:

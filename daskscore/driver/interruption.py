@@ -45,11 +45,11 @@ class Interruption:
     @contextmanager
     def in_good_order(self) -> Iterator[None]:
         """From here on there is something to commit; before, an interrupt simply stops the work."""
-        self._in_good_order = True
+        before, self._in_good_order = self._in_good_order, True
         try:
             yield
         finally:
-            self._in_good_order = False
+            self._in_good_order = before
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

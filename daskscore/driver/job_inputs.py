@@ -80,8 +80,6 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
     _check_join(config.join, content, sources)
     readings = tuple(source.reading.to_json() for source in sources if source.reading is not None)
     lines = chain.from_iterable(source.lines for source in sources)
-    planner = Planner(layout.new_plan, lines, content=content, shape=shape, readings=readings)
-    planner.start()
     stores = [source.stores for source in sources if source.stores is not None]
     joined = reduce(lambda one, other: one.joined(other), stores) if stores else None
     unsorted = {
@@ -89,6 +87,8 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
         for number, source in enumerate(sources)
         if source.unsorted is not None and source.reading is not None
     }
+    planner = Planner(layout.new_plan, lines, content=content, shape=shape, readings=readings)
+    planner.start()
     return JobInputs(content, planner, readings, joined, unsorted)
 
 

@@ -81,6 +81,10 @@ class Session:
                 )
             results.remove_parts(self.layout)  # The driver was killed after its last word, or a resume has made them.
             return self._report(before, Verdict(Status.COMPLETED), seconds=before.seconds)
+        with self.interruption.in_good_order():
+            return self._go_on(before, open_cluster)
+
+    def _go_on(self, before: Account, open_cluster: Callable[[], AbstractContextManager[Place]]) -> Report:
         began = time.monotonic()
         journal = Journal(self.layout.journal)
         try:
@@ -114,6 +118,8 @@ class Session:
                     keys = tuple(self.config.partition_keys)
                     keyed.sort(self.inputs, self.plan, self.layout, keys, place.client, self.interruption)
                     self._use_sorted()
+                    if kept := keyed.kept_records(self.inputs, self.layout):
+                        logs.event(f"{kept} bad records are kept: {self.layout.sorted} names them.", level="WARNING")
                     before = self._account()
                 workers.welcome(self._assignment(place, workers.run_id))
                 try:

@@ -51,7 +51,10 @@ def find(config: JobConfig) -> Needed:
     models: dict[tuple[str, str], str] = {}
     for entry in config.models:
         place, name, version = _place("models", entry, "model", stores)
-        models[name, version] = place
+        if models.setdefault((name, version), place) != place:
+            raise ConfigError(
+                f"models: two are called {name}: {models[name, version]} and {place}. Register one by a name"
+            )
     joined = None
     for one in stores:
         joined = one if joined is None else joined.joined(one)

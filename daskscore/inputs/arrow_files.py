@@ -172,7 +172,7 @@ def _check(each: Shape, reading: Reading) -> None:
         if not wanted.declared and not _is_like(type, wanted):
             raise InputError(
                 f"column {wanted.name} is {type} in {each.file}, but {wanted.source} in the first file. "
-                f"Declare what it shall be, like dtypes: {{{wanted.name}: {wanted.dtype or 'str'}}}"
+                f"Declare what holds both, like dtypes: {{{wanted.name}: {_wider(str(type), wanted.source)}}}"
             )
     if not reading.selected:
         known = {wanted.name for wanted in reading.stored}
@@ -210,3 +210,13 @@ def _ahead(items: Iterable[Item], work: Callable[[Item], T]) -> Iterator[T]:
 
 _EXTENSIONS = (*NULLABLE_INTEGERS, "boolean")
 _DTYPES = {"float": "float32", "double": "float64", "string": "str"}
+
+
+def _wider(one: str, other: str) -> str:
+    """A dtype that holds the values of both."""
+    numbers = ("int", "uint", "float", "double", "half", "Int", "UInt")
+    both = one.startswith(numbers) and other.startswith(numbers)
+    if not both:
+        return "str"
+    floats = ("float", "double", "half")
+    return "float64" if one.startswith(floats) or other.startswith(floats) else "int64"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import glob
+import hashlib
 import inspect
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -83,6 +85,9 @@ def without_secrets(entry: str | Mapping[str, Any]) -> str | dict[str, Any]:
     """An entry as it may be kept with the run and shown."""
     if isinstance(entry, str):
         return _open_address(entry)
+    if entry.get("kind", "local") != "local":  # what its options mean, and whether one is secret, only it knows
+        options = hashlib.sha256(json.dumps(dict(entry), sort_keys=True, default=str).encode()).hexdigest()
+        return {"kind": str(entry["kind"]), "options_sha256": options}
     kept = {name: value for name, value in entry.items() if name != "storage_options"}
     return {**kept, "path": _open_address(kept["path"])} if isinstance(kept.get("path"), str) else kept
 
@@ -303,6 +308,11 @@ class _Entry:
 
         if table.options is None:
             return self._items(find().items())
+        if self._pattern():
+            raise ConfigError(
+                f"inputs: partition_format beside {self.path}, whose MLTable reads records. Write "
+                "extract_columns_from_partition_format there, and remove it here"
+            )
         if self.given.get("mode", "direct") != "direct":
             raise InputError(
                 f"input {self.path}: its MLTable reads records, and its mode is {self.given['mode']}. Please ensure input "

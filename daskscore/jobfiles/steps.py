@@ -54,7 +54,18 @@ def steps(
     if unset:
         config = load_own(config, unset)
     notes = _notes(config.source_directory / row_settings.FILE_NAME, [_of_rows(ignored)] if ignored else [], strict)
-    return [Step(Path(config.entry_script).stem, config, notes=notes)]
+    return [Step(Path(config.entry_script).stem, config, notes=(*notes, *_name_note(config)))]
+
+
+def _name_note(config: JobConfig) -> tuple[str, ...]:
+    """The end of a file's name changes nothing, and some expect that it does."""
+    for ending in ("csv", "parquet", "jsonl"):
+        if config.append_row_file_name.lower().endswith(f".{ending}") and config.append_row_format == "text":
+            return (
+                f"append_row_file_name ends with .{ending}, and the rows are text all the same. For {ending}, say "
+                f"append_row_format: {ending}",
+            )
+    return ()
 
 
 def _is_own_file(path: Path) -> bool:

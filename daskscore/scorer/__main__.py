@@ -33,7 +33,7 @@ from daskscore.scorer import standins
 from daskscore.scorer.attempts import Attempts
 from daskscore.scorer.context import MiniBatchContext
 from daskscore.scorer.descriptors import mend_standard_descriptors, move_up, redirect
-from daskscore.scorer.joining import Join
+from daskscore.scorer.joining import Beside, Join
 from daskscore.scorer.loading import CannotRead, loader
 from daskscore.scorer.rows import BadOutput, RowFormat
 from daskscore.scorer.script import BrokenScript, Script, advice, load, user_traceback
@@ -145,7 +145,10 @@ class Scorer:
             self._keep("".join(f"mini-batch {index}: {note}\n" for note in given.notes))
         standins.Place.here.mini_batch = index
         began = time.monotonic()
+        beside: Beside | None = None
         try:
+            beside = self.join.beside(given) if self.join is not None else None
+            began = time.monotonic()
             if self.script.takes_context:
                 result = self.script.run(given.mini_batch, MiniBatchContext(index, tries, given.keys))
             else:
@@ -160,7 +163,7 @@ class Scorer:
             return
         self.run_seconds = time.monotonic() - began
         try:
-            rows = self.format.render(result if self.join is None else self.join(result, given))
+            rows = self.format.render(result if beside is None or self.join is None else self.join(result, beside))
         except BadOutput as error:
             self._fail(index, Kind.BAD_OUTPUT, str(error), "", items=given.items)
             return

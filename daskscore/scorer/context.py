@@ -15,6 +15,12 @@ class MiniBatch(list[str]):
         super().__init__(items)
         self.task_id = task_id
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"'MiniBatch' object has no attribute {name!r}: it is a list of paths. For a DataFrame of records, say "
+            "type: tabular of the input"
+        )
+
 
 @dataclass(slots=True)
 class MiniBatchContext:

@@ -80,7 +80,7 @@ def _take_apart(text: bytes, record: Record, position: int, reading: Reading, na
     try:
         texts = [cell.decode(dialect.text_encoding) for cell in cells]
     except UnicodeDecodeError as error:
-        reason = reason or f"it is no {dialect.encoding} text ({error.reason})"
+        reason = reason or f"it is no {dialect.encoding} text ({error.reason}); encoding: says what it is"
         texts = [cell.decode(dialect.text_encoding, "replace") for cell in cells]
     return _Taken(record.start, position, texts[: len(names)], reason)
 

@@ -207,8 +207,10 @@ def _remove_folder(folder: str) -> None:
         return
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)  # with the lock: who waits for it sees that the folder is gone
-    except BlockingIOError:
+        gone = f"{folder}.gone-{os.getpid()}"
+        os.rename(folder, gone)  # at once and with the lock: nobody takes what is left of it for the whole
+        shutil.rmtree(gone, ignore_errors=True)
+    except OSError:
         return
     finally:
         os.close(users)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskscore.scorer.rows import BadOutput
 
@@ -23,16 +23,23 @@ class Join:
     inputs: Sequence[str] = ()
     outputs: Sequence[str] = ()
 
-    def __call__(self, result: Any, given: Given) -> pandas.DataFrame:
+    def beside(self, given: Given) -> Beside:
+        """Taken before run() has the mini-batch, which may change it."""
+        return Beside(_keys(given) if self.how == "key" else self._inputs(given), given.present)
+
+    def __call__(self, result: Any, beside: Beside) -> pandas.DataFrame:
         """A row for each item, in order."""
         outputs = _frame(result)
-        if len(outputs) != given.present:
+        if len(outputs) != beside.items:
             raise BadOutput(
                 f"join: {self.how} needs one result for each item, in order: run() returned {len(outputs)} for "
-                f"{given.present}. Return one each, or say join: none"
+                f"{beside.items}. Return one each, or say join: none"
             )
         outputs = _chosen(outputs, self.outputs, "columns.out", "what run() returned")
-        before = _keys(given) if self.how == "key" else self._inputs(given, outputs)
+        before = beside.columns
+        if self.how == "input" and not self.inputs:
+            # A script that returns its mini-batch with a column more has said itself what these are.
+            before = before[[name for name in before.columns if name not in outputs.columns]]
         for place, name in enumerate(before.columns):
             if name in outputs.columns:
                 raise BadOutput(
@@ -42,14 +49,15 @@ class Join:
             outputs.insert(place, name, before[name].array)
         return outputs
 
-    def _inputs(self, given: Given, outputs: pandas.DataFrame) -> pandas.DataFrame:
-        import pandas
+    def _inputs(self, given: Given) -> pandas.DataFrame:
+        return _chosen(given.mini_batch.reset_index(drop=True), self.inputs, "columns.in", "the input").copy()
 
-        if not isinstance(given.mini_batch, pandas.DataFrame):
-            raise BadOutput("join: input is for records, and this mini-batch has files. Say join: key")
-        inputs = _chosen(given.mini_batch.reset_index(drop=True), self.inputs, "columns.in", "the input")
-        # A script that returns its mini-batch with a column more has said itself what these are.
-        return inputs if self.inputs else inputs[[name for name in inputs.columns if name not in outputs.columns]]
+
+class Beside(NamedTuple):
+    """What stands before the results of one mini-batch."""
+
+    columns: pandas.DataFrame
+    items: int
 
 
 def _frame(result: Any) -> pandas.DataFrame:

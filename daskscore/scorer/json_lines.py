@@ -74,7 +74,7 @@ class JsonParser:
         try:
             record = _DECODER.decode(line.decode(encoding).strip())
         except UnicodeDecodeError as error:
-            return f"it is no {encoding} text ({error.reason})"
+            return f"it is no {encoding} text ({error.reason}); encoding: says what it is"
         except (ValueError, RecursionError) as error:
             return f"it is no JSON ({error})"
         if type(record) is not dict:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from daskscore.core.model import Kind
-from daskscore.core.planning import Content, name_of_rows
+from daskscore.core.planning import Content, name_of_rows, source_of
 from daskscore.core.tables import OnBadRecord, Piece, Reading
 from daskscore.scorer.context import MiniBatch
 
@@ -152,7 +152,7 @@ class _Records:
                 given.lost += [_failed(bad.place, Kind.INPUT, bad.reason) for bad in table.bad]
             else:
                 given.notes += [f"{bad.place}: {bad.reason}; it is kept" for bad in table.bad]
-            given.rows += _rows_left(piece, table.bad if skipped else ())
+            given.rows += _rows_left(piece, given.keys, table.bad if skipped else ())
         given.mini_batch = frames[0] if len(frames) == 1 else tables.joined(frames)
         given.present = len(given.mini_batch)
         if given.lost and not given.present:
@@ -177,15 +177,16 @@ class _Objects:
         return Given(mini_batch, told["items"], present=0, keys=told.get("keys", {}))
 
 
-def _rows_left(piece: Piece, bad: Iterable[BadRecord]) -> Iterator[Rows]:
+def _rows_left(piece: Piece, keys: dict[str, Any], bad: Iterable[BadRecord]) -> Iterator[Rows]:
     """The records of a piece without the bad ones."""
-    start, stop = piece["row"], piece["row"] + piece["items"]
+    source, start = source_of(piece, keys)
+    stop = start + piece["items"]
     for record in sorted(bad):
         if record.row > start:
-            yield Rows(piece["file"], start, record.row)
+            yield Rows(source, start, record.row)
         start = record.row + 1
     if start < stop:
-        yield Rows(piece["file"], start, stop)
+        yield Rows(source, start, stop)
 
 
 def _items_of(line: str) -> tuple[list[str], dict[str, Any], list[str]]:

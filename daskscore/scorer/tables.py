@@ -7,6 +7,7 @@ only those, it says at which byte of the file they begin, or hands over the rows
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -63,7 +64,7 @@ class Reader:
         `path`: where the file is, if not at its own name; its first byte here is `first_byte` of the file.
         """
         reading = self.readings[piece["input"]]
-        path = path or piece["file"]
+        path = os.path.join(reading.folder, path or piece["file"])
         try:
             if reading.format in (Format.PARQUET, Format.ARROW):
                 frame, bad = frame_of(self._take_rows(piece, reading, path), reading)

@@ -44,6 +44,8 @@ class Delivery:
     lost: list[NotRead] = field(default_factory=list)
     failure: str = ""
     """Why nothing of it can be scored."""
+    may_pass: bool = False
+    """Another try may go better."""
     names: dict[str, str] = field(default_factory=dict)
     """What the plan calls each local path."""
 
@@ -81,6 +83,8 @@ class Feed:
         self._ahead.close()
 
     def _of_records(self, line: dict[str, Any], staged: Staged) -> Delivery:
+        if passing := _passing(staged):
+            return passing
         if staged.failures:
             return Delivery(staged.position, failure=staged.failures[0].message)
         wanted = self._wanted[staged.position]
@@ -111,7 +115,8 @@ class Staging:
     def feed(self, bundle: Bundle, stopping: Callable[[], bool]) -> Feed | None:
         """For the slot that scores it; None where the run stops meanwhile."""
         self.expect(bundle)
-        beginning = self._feeds.get(bundle.id)
+        with self._lock:
+            beginning = self._feeds.get(bundle.id)
         while beginning is not None and not stopping():
             if wait([beginning], timeout=LOOK_SECONDS).done:
                 return beginning.result()
@@ -127,8 +132,9 @@ class Staging:
     def forget(self, bundle: Bundle) -> None:
         """Another worker scores it; does not wait for anything."""
         with self._lock:
-            if not self._closed:
-                self._pool.submit(self.over, bundle)
+            feed = self._feeds.pop(bundle.id, None)
+            if feed is not None and not self._closed and not feed.cancel():
+                self._pool.submit(feed.add_done_callback, _close)
 
     def close(self) -> None:
         """Without waiting for a storage that gives no answer: what it says later is of no use."""
@@ -148,7 +154,15 @@ def _close(feed: Future[Feed]) -> None:
             feed.result().close()
 
 
+def _passing(staged: Staged) -> Delivery | None:
+    """Where a storage is in trouble, or a disk full, the mini-batch is tried again, elsewhere perhaps."""
+    trouble = next((failure for failure in staged.failures if not failure.permanent), None)
+    return Delivery(staged.position, failure=trouble.message, may_pass=True) if trouble is not None else None
+
+
 def _of_files(line: Any, staged: Staged) -> Delivery:
+    if passing := _passing(staged):
+        return passing
     lost = [NotRead(failure.item, failure.message) for failure in staged.failures]
     if not staged.paths:
         return Delivery(staged.position, failure=lost[0].message)

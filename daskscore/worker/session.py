@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Worker, WorkerPlugin
 
 from daskscore.core.layout import Layout
-from daskscore.core.model import Bundle, Outcome
+from daskscore.core.model import Bundle, InitFailure, Kind, Outcome
 from daskscore.core.protocol import Head
 from daskscore.core.tables import Reading
 from daskscore.worker.capping import Caps, dropped, line_after
@@ -87,13 +87,27 @@ class Session(WorkerPlugin):
         self.name = plugin_name(assignment.run)
 
     def setup(self, worker: Worker) -> None:
+        self._nursery_lock = threading.Lock()
+        self._nursery: Nursery | None = None
+        self._stopping = threading.Event()
+        self._staging: Staging | None = None
+        self._shipping: _Shipping | None = None
+        self._node = re.sub(r"[^\w.-]+", "_", str(worker.name))
+        self._trouble: InitFailure | None = None
+        """Why this worker can score nothing."""
+        try:
+            self._set_up(worker)
+        except OSError as error:  # of this machine alone: the others go on
+            what = f"{error.strerror or error}: {error.filename or 'a file'}"
+            self._trouble = InitFailure(Kind.CRASH, f"the worker cannot take part: {what}", "")
+            self._close_nursery()
+
+    def _set_up(self, worker: Worker) -> None:
         assignment = self.assignment
         if assignment.own_cluster and threading.current_thread() is threading.main_thread():
             # Ctrl-C in a terminal reaches all its processes; only the driver decides what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._worker = worker
-        self._nursery_lock = threading.Lock()
-        self._nursery: Nursery | None = None
         self._scratch = "" if _is_shared(assignment) else passing_folder()
         self._side_folder = shared_folder(assignment.run) if assignment.side_inputs else ""
         self._staging_folder = passing_folder() if assignment.stores is not None else ""
@@ -103,7 +117,7 @@ class Session(WorkerPlugin):
         self._staging = self._make_staging()
         self._side_inputs = self._make_side_inputs()
         output = Path(self._scratch or assignment.output)
-        node = re.sub(r"[^\w.-]+", "_", str(worker.name))
+        node = self._node
         desk = Desk(
             node=node,
             settings=assignment.settings,
@@ -114,7 +128,6 @@ class Session(WorkerPlugin):
             side_inputs=self._side_inputs,
         )
         desk.parts.mkdir(parents=True, exist_ok=True)
-        self._stopping = threading.Event()
         slots = assignment.slots or worker.state.nthreads
         self._supervisors = [Supervisor(desk, self._living_nursery, self._stopping.is_set) for _ in range(slots)]
         self._free: queue.LifoQueue[Supervisor] = queue.LifoQueue()
@@ -143,6 +156,8 @@ class Session(WorkerPlugin):
 
     def score(self, bundle: Bundle) -> Outcome:
         """In a free slot; with the rows and logs that the driver could not read otherwise."""
+        if self._trouble is not None:
+            return Outcome(bundle.id, self._node, unstarted=bundle.spans, init_failure=self._trouble)
         try:
             feed = self._staging.feed(bundle, self._stopping.is_set) if self._staging is not None else None
             with self._slot() as supervisor:
@@ -169,19 +184,25 @@ class Session(WorkerPlugin):
 
     def close(self) -> None:
         """End all scorers, their guards, the nursery, and what they have started."""
-        self._end_scorers()
-        self._log.say("The worker is done with the run.")
-        self._monitor.close()
-        if self._staging is not None:
-            self._staging.close()
-        if self._side_inputs is not None:
-            self._side_inputs.close()
+        if self._trouble is not None:
+            return
+        with ExitStack() as steps:  # each is taken, whatever becomes of those before it; the last one first
+            for folder in filter(None, (self._scratch, self._staging_folder)):
+                steps.callback(shutil.rmtree, folder, ignore_errors=True)
+            steps.callback(self._close_nursery)
+            if self._side_inputs is not None:
+                steps.callback(self._side_inputs.close)
+            if self._staging is not None:
+                steps.callback(self._staging.close)
+            steps.callback(self._monitor.close)
+            self._end_scorers()
+            self._log.say("The worker is done with the run.")
+
+    def _close_nursery(self) -> None:
         with self._nursery_lock:
             if self._nursery is not None:
                 self._nursery.close()
                 self._nursery = None
-        for folder in filter(None, (self._scratch, self._staging_folder)):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _end_scorers(self) -> None:
         self.stop()

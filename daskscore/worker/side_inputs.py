@@ -205,11 +205,11 @@ def use_folder(folder: Path) -> int:
     """Make a folder that workers of one machine share; it stays while one of them keeps the descriptor open."""
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.geteuid():
-            raise InputError(
-                f"side inputs cannot be kept in {folder}: it belongs to somebody else. Set TMPDIR to a folder of your own"
-            )
         try:
+            if folder.stat().st_uid != os.geteuid():
+                raise InputError(
+                    f"side inputs cannot be kept in {folder}: it belongs to somebody else. Set TMPDIR to one of your own"
+                )
             users = os.open(folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             continue  # the last one has just removed it

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -386,7 +387,8 @@ class Ahead:
 
     def done(self, position: int) -> None:
         """A mini-batch that was handed out is scored: its files may go."""
-        self._stager.ask(self._done(position))
+        with suppress(TimeoutError):  # it is done as soon as the event loop gets to it
+            self._stager.ask(self._done(position))
 
     def close(self) -> None:
         """The bundle is over: all its files may go, and what is still to come stays away."""

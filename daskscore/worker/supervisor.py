@@ -170,7 +170,9 @@ class Supervisor:
             if self._stopping():
                 return
             if delivery.failure:
-                failure = Failure(span.first, Kind.INPUT, delivery.failure, scorer.stdout_log)
+                failure = Failure(
+                    span.first, Kind.INPUT, delivery.failure, scorer.stdout_log, may_pass=delivery.may_pass
+                )
                 told.failures.append(failure)
                 told.next += 1
                 scorer.attempts.failed(failure, span.tries, told.line(position), 0.0, loading=True)

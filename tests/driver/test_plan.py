@@ -234,16 +234,24 @@ def test_an_unfinished_plan_is_the_beginning_of_the_whole_one(tmp_path: Path) ->
 
 
 def test_records_are_named_by_their_rows(tmp_path: Path) -> None:
-    pieces = [piece("a.csv", 0, 100), piece("b.csv", 7, 1)]
+    pieces = [piece("/in/a.csv", 0, 100), piece("s3://b/b.csv", 7, 1)]
     planner = Planner(
         tmp_path, iter([(line_of_pieces(pieces), 101)]), content=Content.RECORDS, shape={}, readings=("{}",)
     )
     planner.start()
     assert planner.wait(30)
     plan = Plan(tmp_path)
-    assert plan.items(0) == [Named("a.csv rows 0-99", 100), Named("b.csv row 7")]
+    assert plan.items(0) == [Named("/in/a.csv rows 0-99", 100), Named("s3://b/b.csv row 7")]
     assert (plan.count_items(0), plan.content, readings_in(tmp_path)) == (101, Content.RECORDS, ("{}",))
 
 
 def piece(file: str, row: int, items: int) -> Piece:
     return {"input": 0, "file": file, "row": row, "items": items, "line": row + 1, "bytes": [row, row + items]}
+
+
+def test_records_that_were_sorted_are_named_by_their_keys(tmp_path: Path) -> None:
+    lines = iter([(line_of_pieces([piece("0/00000.arrow", 40, 3)], {"store": "north", "brand": 2}), 3)])
+    planner = Planner(tmp_path, lines, content=Content.RECORDS, shape={})
+    planner.start()
+    assert planner.wait(30)
+    assert Plan(tmp_path).items(0) == [Named("store=north, brand=2 rows 0-2", 3)]

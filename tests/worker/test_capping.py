@@ -125,4 +125,5 @@ def test_where_there_are_no_holes_the_middle_is_cut_out(caps: Caps, log: Path, m
     assert len(text) < 2 * LIMIT
     lines = [line for line in text.splitlines() if not line.startswith(b"...")]
     assert numbers(b"\n".join(lines[: LIMIT // 4 // LINE])) == list(range(LIMIT // 4 // LINE))
-    assert lines[-1].startswith(b"a 000000099999 ")
+    # What is printed while the middle is cut out may be lost, and the end may come just then.
+    assert numbers(lines[-1])[0] > 90_000

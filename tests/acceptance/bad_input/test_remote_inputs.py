@@ -258,7 +258,7 @@ FILES_ARE_COUNTED = (
          "make other files an input of their own, or say header: all_files_different_headers"),
         ("pfewer/", {"type": "tabular"}, "{}pfewer/b.parquet has no column y, which other files of the input have. "
          "Name the columns that all have with columns:, or make the file an input of its own"),
-        ("ptypes/", {"type": "tabular"}, "column x is string in {}ptypes/b.parquet, but int64 in the first file. Declare what it shall be, like dtypes: {{x: int64}}"),
+        ("ptypes/", {"type": "tabular"}, "column x is string in {}ptypes/b.parquet, but int64 in the first file. Declare what holds both, like dtypes: {{x: str}}"),
         ("tab/", {"columns": ["x", "z"]}, "input {}tab/: columns: the files have no column z. They have x, y"),
         ("tab/", {"drop_columns": "z"}, "input {}tab/: drop_columns: the files have no column z. They have x, y"),
         ("tab/", {"dtypes": {"z": "int"}}, "input {}tab/: dtypes: the files have no column z. They have x, y"),
@@ -497,6 +497,6 @@ def test_records_that_are_no_text_of_their_encoding_fail_with_their_line(
     (failed,) = failed_items(bench)
     assert (failed["kind"], failed["message"]) == (
         "input",
-        "s3://bad-inputs/bytes/b.csv line 2: it is no utf-8 text (unexpected end of data). "
+        "s3://bad-inputs/bytes/b.csv line 2: it is no utf-8 text (unexpected end of data); encoding: says what it is. "
         "Mend it, or say on_bad_record: skip or keep",
     )
