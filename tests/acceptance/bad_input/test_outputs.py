@@ -137,7 +137,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_on_it_completes_it(
     output = disk("256k") / "out"
     words = (*JOB, "--output", str(output), "--mini-batch-size", "1")
     stderr = run(*words, ends=1).stderr.splitlines()
-    assert stderr[-1].startswith(f"No space left on device (while writing rows): {output}/.daskscore/parts/")
+    # Rows, journal or logs: whichever is written when the last byte is gone.
+    assert "No space left on device" in stderr[-1]
+    assert str(output) in stderr[-1]
     assert not (output / "parallel_run_step.txt").exists()
     disk("4m")
     run(*words, "--resume")
