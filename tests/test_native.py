@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gzip
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -394,12 +395,15 @@ def test_an_interrupted_mini_batch_is_not_answered_for_another(bench: Workbench)
             _thread.interrupt_main()
             over.wait(5)
 
+    # An earlier test may have had a worker in this process, which leaves Ctrl-C to its driver.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     try:
         with pytest.raises(KeyboardInterrupt):
             first.compute(scheduler="sync")
     finally:
         over.set()
+        signal.signal(signal.SIGINT, before)
     Path(f"{script}.go").touch()
     assert scored.compute(scheduler="sync") == [0, 1]
 
