@@ -47,7 +47,7 @@ class Planner:
         """What can be read now."""
         self.error: BaseException | None = None
         self._lines = lines
-        self._content = content
+        self.content = content
         self._digest = fingerprint({**shape, "readings": readings})
         # The folder gets another name when the run begins, and the plan may not be complete by then.
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -101,7 +101,7 @@ class Planner:
                     index.flush()
                     self.planned = Planned(mini_batches, items)
                     published = now
-        header = PlanHeader(mini_batches, items, self._digest.hexdigest(), self._content)
+        header = PlanHeader(mini_batches, items, self._digest.hexdigest(), self.content)
         _write_header(self._open, header)
         self.planned = Planned(mini_batches, items, complete=True)
 
@@ -148,7 +148,7 @@ class Plan:
             )
         self.content = Content.FILES if header is None else header.content
         if planner is not None:
-            self.content = planner._content
+            self.content = planner.content
         if self.content is not Content.RANK:
             self._lines, self._index = (os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC) for name in (LINES, INDEX))
             if self._planned.complete and os.fstat(self._lines).st_size == 0:
@@ -193,11 +193,6 @@ class Plan:
 
     def count_items(self, index: int) -> int:
         return count_items(self._read(Span(index, 1))) if self._lines >= 0 else 1
-
-    def stop(self) -> None:
-        """The run is over: nothing is listed any more."""
-        if self._planner is not None:
-            self._planner.stop()
 
     def _read(self, span: Span) -> bytes:
         start = self._offset(span.first)
