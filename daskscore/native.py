@@ -7,7 +7,6 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -27,8 +26,7 @@ from daskscore.driver import scorers, side_inputs
 from daskscore.driver.job_inputs import JobInputs
 from daskscore.errors import ConfigError, InputError, ScriptError
 from daskscore.inputs.addresses import is_remote, parse
-from daskscore.inputs.entries import Cutting, Source, open_entry
-from daskscore.inputs.stores import Stores
+from daskscore.inputs.entries import Cutting, Source, joined_stores, open_entry
 from daskscore.worker import partitions
 from daskscore.worker.crews import MiniBatchError, Scoring
 from daskscore.worker.partitions import Origin, ReadRecords
@@ -86,7 +84,7 @@ def read(
         raise ConfigError("inputs: some are files and some are records. Read them one by one")
     origin = Origin(
         secrets.token_hex(6),
-        _joined([source.stores for source in sources if source.stores is not None]),
+        joined_stores([source.stores for source in sources if source.stores is not None]),
         tuple(source.reading.to_json() for source in sources if source.reading is not None),
     )
     lines = [text for source in sources for text, _ in source.lines]
@@ -150,10 +148,6 @@ def _open(entry: Any, options: Mapping[str, Any], cutting: Cutting, number: int)
 def _once(found: Origin | Scoring) -> Any:
     """The same for all tasks, and so not sent with each of them."""
     return delayed(found, name=f"daskscore-{secrets.token_hex(6)}", traverse=False)
-
-
-def _joined(stores: Sequence[Stores]) -> Stores | None:
-    return reduce(Stores.joined, stores) if stores else None
 
 
 def _frame(lines: list[bytes], sources: Sequence[Source], origin: Origin) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from daskscore.core.tables import Reading
 from daskscore.driver import identity
 from daskscore.driver.plan import Planner, write_rank_plan
 from daskscore.errors import ConfigError
-from daskscore.inputs.entries import Cutting, Source, open_entry
+from daskscore.inputs.entries import Cutting, Source, joined_stores, open_entry
 
 if TYPE_CHECKING:
     from daskscore.inputs.stores import Stores
@@ -81,7 +80,7 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
     readings = tuple(source.reading.to_json() for source in sources if source.reading is not None)
     lines = chain.from_iterable(source.lines for source in sources)
     stores = [source.stores for source in sources if source.stores is not None]
-    joined = reduce(lambda one, other: one.joined(other), stores) if stores else None
+    joined = joined_stores(stores)
     unsorted = {
         number: Unsorted(source.reading, source.unsorted, source.stores)
         for number, source in enumerate(sources)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from daskscore.config import JobConfig
 from daskscore.errors import ConfigError, UsageError
 from daskscore.inputs.addresses import is_remote
+from daskscore.inputs.entries import joined_stores
 from daskscore.workspace.references import is_reference
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ def find(config: JobConfig) -> Needed:
             raise ConfigError(
                 f"models: two are called {name}: {models[name, version]} and {place}. Register one by a name"
             )
-    joined = None
-    for one in stores:
-        joined = one if joined is None else joined.joined(one)
-    return Needed(side_inputs, models, joined)
+    return Needed(side_inputs, models, joined_stores(stores))
 
 
 def _place(key: str, entry: str | Mapping[str, Any], kind: Any, stores: list[Stores]) -> tuple[str, str, str]:

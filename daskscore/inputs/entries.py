@@ -9,8 +9,9 @@ import inspect
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -79,6 +80,11 @@ class Cutting:
     @property
     def records(self) -> Size:
         return Size.parse(self.size or DEFAULT_SIZE)
+
+
+def joined_stores(several: Sequence[Stores]) -> Stores | None:
+    """All in one; None where nothing is in a storage."""
+    return reduce(lambda one, other: one.joined(other), several) if several else None
 
 
 def without_secrets(entry: str | Mapping[str, Any]) -> str | dict[str, Any]:
