@@ -31,6 +31,8 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    # Nobody sees Dask's own profile here, and taking it costs a tenth of a core where a node has fifty processes.
+    "distributed.worker.profile.enabled": False,
 }
 
 
