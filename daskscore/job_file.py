@@ -9,7 +9,7 @@ import yaml
 
 from daskscore.errors import ConfigError
 
-AS_WRITTEN = ("arguments", "environment_variables")
+AS_WRITTEN = ("arguments", "environmentVariables", "environment_variables")
 """Below these keys a number or a truth value stays the text that it was: the 1.10 of a version is not 1.1."""
 
 READ_AS_TEXT = "tag:yaml.org,2002:str"

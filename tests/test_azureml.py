@@ -80,6 +80,15 @@ def test_what_is_changed_after_the_object_was_made_counts() -> None:
     assert made.settings()["environment_variables"] == {"A": "b"}
 
 
+def test_variables_of_the_environment_count_below_those_of_the_config(here: Path) -> None:
+    made = config(environment=SimpleNamespace(name="env", environment_variables={"A": "1", "B": "1"}))
+    assert made.settings()["environment_variables"] == {"A": "1", "B": "1"}
+    made.environment_variables = {"B": "2"}
+    made.save_to_yaml("config.yml")
+    assert made.settings()["environment_variables"] == {"A": "1", "B": "2"}
+    assert ParallelRunConfig.load_yaml(None, "config.yml").settings() == made.settings()
+
+
 def test_yaml_keeps_every_parameter(here: Path) -> None:
     """CONTRACT 2.1: the reference loses allowed_failed_*; here they are kept."""
     made = config(allowed_failed_count=2, allowed_failed_percent=5.5, mini_batch_size="1KB", description="all images")
@@ -142,6 +151,17 @@ def test_an_input_may_come_in_many_wrappings(given: Any) -> None:
 def test_a_table_says_so() -> None:
     settings = step(inputs=[Consumption(TabularDataSet("t.csv"), mode="direct")]).translated().settings
     assert settings["inputs"] == [{"path": str(Path.cwd() / "t.csv"), "type": "tabular"}]
+
+
+def test_an_input_that_says_how_it_is_divided_keeps_what_it_says(here: Path) -> None:
+    """CONTRACT 1.2: a partitioned dataset has a partition_format."""
+    given = {"path": "waves", "partition_format": "/{user}/{genres}.wav"}
+    settings = step(of=config(partition_keys=["user"]), inputs=[given]).translated().settings
+    assert settings["inputs"] == [{"path": str(here / "waves"), "partition_format": "/{user}/{genres}.wav"}]
+    table = {"path": PipelineParameter("data", "t.csv"), "type": "tabular"}
+    assert step(inputs=[table]).translated().settings["inputs"] == [{"path": str(here / "t.csv"), "type": "tabular"}]
+    assert refusal(step, inputs=["images", table]) == "All inputs of step must be same type"
+    assert "Step input must be of any type" in refusal(step, inputs=[{"type": "tabular"}])
 
 
 def test_side_inputs_become_paths_in_the_arguments() -> None:
@@ -275,6 +295,29 @@ def test_settings_of_a_step_can_be_changed() -> None:
     assert (settings["mini_batch_error_threshold"], settings["run_max_try"]) == (0, 1)
     assert settings["append_row_file_name"] == "returns.csv"
     assert settings["arguments"][-2:] == ["--label", "cat"]
+
+
+def test_settings_that_were_given_as_mappings_can_be_changed() -> None:
+    made = scoring(instance_count=None, resources={"instance_count": 2, "properties": {"a": 1}})
+    step = made(images="images", model="model")
+    step.retry_settings.timeout = 100
+    step.resources.instance_count = 3
+    settings = step.translated("out").settings
+    assert (settings["run_invocation_timeout"], settings["run_max_try"], settings["node_count"]) == (100, 2, 3)
+    assert made(images="images", model="model").translated("out").settings["run_invocation_timeout"] == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "meant"),
+    [
+        ({"retry_settings": RetrySettings(max_retry=1)}, "retry_settings.max_retry", "max_retries"),
+        ({"retry_settings": {"time_out": 1}}, "retry_settings.time_out", "timeout"),
+        ({"task": RunFunction(entry_script="s.py", program_argument="--x 1")}, "task.program_argument", "program_a"),
+    ],
+)
+def test_a_word_that_a_part_of_a_step_does_not_know_is_an_error(changes: Any, key: str, meant: str) -> None:
+    message = refusal(scoring(**changes)(images="a", model="m").translated, output="out")
+    assert f"{key}: there is no such key. Did you mean {meant}" in message
 
 
 def test_calls_of_one_function_do_not_change_each_other() -> None:

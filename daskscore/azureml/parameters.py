@@ -11,7 +11,7 @@ from typing import Any
 from daskscore.errors import ConfigError
 from daskscore.jobfiles.reading import located, scalar
 
-WANTED = "str, Path, or an object with a path"
+WANTED = "str, Path, a mapping with a path, or an object with one"
 DEPTH = 4
 """A parameter that holds a named data set that holds a path: deeper, nobody nests them."""
 
@@ -43,12 +43,20 @@ def path_of(value: Any, values: Mapping[str, Any]) -> str:
         seen = value_of(seen, values)
         if isinstance(seen, (str, os.PathLike)):
             return located(os.fspath(seen), Path.cwd())
-        seen = getattr(seen, "path", None) or getattr(seen, "dataset", None)
+        seen = _held(seen)
     raise ConfigError(f"Step input must be of any type: {WANTED}, found {type(value)}")
+
+
+def _held(carrier: Any) -> Any:
+    if isinstance(carrier, Mapping):
+        return carrier.get("path")
+    return getattr(carrier, "path", None) or getattr(carrier, "dataset", None)
 
 
 def kind_of(entry: Any) -> str:
     """Files or tables, as far as it can be seen."""
+    if isinstance(entry, Mapping):
+        return "tabular" if entry.get("type") in ("tabular", "mltable") else "file"
     inner = getattr(entry, "dataset", None)
     if inner is not None:
         return kind_of(inner)
@@ -58,8 +66,11 @@ def kind_of(entry: Any) -> str:
     return "tabular" if "tabular" in named or named == "mltable" else "file"
 
 
-def as_input(entry: Any, values: Mapping[str, Any]) -> str | dict[str, str]:
+def as_input(entry: Any, values: Mapping[str, Any]) -> str | dict[str, Any]:
+    """An entry of JobConfig.inputs; a mapping is one already, and keeps what else it says."""
     path = path_of(entry, values)
+    if isinstance(entry, Mapping):
+        return {**entry, "path": path}
     if kind_of(entry) == "file":
         return path
     return {"path": path, "type": "mltable" if getattr(entry, "type", None) == "mltable" else "tabular"}

@@ -12,7 +12,7 @@ import yaml
 
 from daskscore.azureml.parameters import PipelineParameter, is_parameter, value_of
 from daskscore.errors import ConfigError
-from daskscore.jobfiles import prs
+from daskscore.jobfiles import environments, prs
 from daskscore.jobfiles.reading import load, located
 
 
@@ -113,7 +113,8 @@ class ParallelRunConfig:
         plain = {key: value_of(value, pipeline_parameters) for key, value in vars(self).items()}
         if is_parameter(self.partition_keys):
             plain["partition_keys"] = _json_keys(plain["partition_keys"])
-        plain["environment_variables"] = plain["environment_variables"] or None
+        variables = {**environments.variables(self.environment), **plain["environment_variables"]}
+        plain["environment_variables"] = variables or None
         return plain
 
 

@@ -105,7 +105,8 @@ class Resources:
 
     def __init__(self, **given: Any) -> None:
         for name in RESOURCES:
-            setattr(self, name, given.get(name))
+            setattr(self, name, given.pop(name, None))
+        self.others = given
 
 
 class Parallel:
@@ -115,9 +116,9 @@ class Parallel:
         self.name: str = settings.get("name") or "parallel"
         self.inputs = Ports(settings.get("inputs") or {})
         self.outputs = Ports(settings.get("outputs") or {})
-        self.resources = settings.get("resources") or Resources()
+        self.resources = _as_object(settings.get("resources"), Resources)
         self.task = settings.get("task")
-        self.retry_settings = settings.get("retry_settings")
+        self.retry_settings = _as_object(settings.get("retry_settings"), RetrySettings)
         self.environment_variables = settings.get("environment_variables")
         self.mini_batch_size = settings.get("mini_batch_size")
         self.partition_keys = settings.get("partition_keys")
@@ -171,8 +172,8 @@ class Parallel:
             "inputs": {name: _port(port) for name, port in self.inputs.items()},
             "outputs": {name: _port(port) for name, port in self.outputs.items()},
             "task": _task(self.task),
-            "resources": _fields(self.resources, (*RESOURCES, "properties")),
-            "retry_settings": _fields(self.retry_settings, ("timeout", "max_retries")),
+            "resources": _all_fields(self.resources, (*RESOURCES, "properties")),
+            "retry_settings": _all_fields(self.retry_settings, ("timeout", "max_retries")),
             "identity": type(self.identity).__name__ if self.identity is not None else None,
             **{key: getattr(self, key) for key in PLAIN},
         }
@@ -282,7 +283,7 @@ def _port(port: Any) -> Any:
 
 
 def _task(task: Any) -> Any:
-    found = _fields(
+    found = _all_fields(
         task, ("type", "code", "entry_script", "program_arguments", "model", "append_row_to", "environment")
     )
     if isinstance(found.get("code"), os.PathLike):
@@ -291,6 +292,16 @@ def _task(task: Any) -> Any:
     if environment is not None and not isinstance(environment, (str, Mapping)):
         found["environment"] = _fields(environment, ENVIRONMENT)
     return found
+
+
+def _as_object(given: Any, kind: type[Any]) -> Any:
+    """With attributes that can be set, where a mapping was given or nothing."""
+    return kind(**(given or {})) if given is None or isinstance(given, Mapping) else given
+
+
+def _all_fields(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """With what was given and nobody knows, so that it is named."""
+    return {**_fields(value, names), **(getattr(value, "others", None) or {})}
 
 
 def _fields(value: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -36,6 +36,15 @@ def environment(section: Section, key: str = "environment") -> Environment | Non
     )
 
 
+def variables(environment: object) -> dict[str, Any]:
+    """What an environment of v1 sets for its scripts: one of the reference's own objects, or its YAML."""
+    if isinstance(environment, Mapping):
+        found = environment.get("environmentVariables") or environment.get("environment_variables")
+    else:
+        found = getattr(environment, "environment_variables", None)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
 def model(section: Section, key: str = "model") -> Model | None:
     """`azureml:name:version`, a path, or `{name, path}`."""
     written = section.raw(key)

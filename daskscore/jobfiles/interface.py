@@ -43,6 +43,15 @@ class Environment:
     build: Path | None = None
     """The folder of a Dockerfile."""
 
+    @property
+    def made_here(self) -> str | dict[str, Any] | None:
+        """What of it can be made on any machine, as the key `environment` of a job; None: nothing, or its file is missing."""
+        if self.conda_file is not None and self.conda_file.is_file():
+            return str(self.conda_file)
+        if self.conda is not None and "dependencies" in self.conda:
+            return {key: self.conda[key] for key in ("channels", "dependencies", "variables") if key in self.conda}
+        return None
+
     def __str__(self) -> str:
         parts = (
             self.reference,

@@ -12,6 +12,7 @@ MACHINES = "the machines are those of the cluster"
 CONTAINER = "no container is started"
 UNREAD = "nothing here reads them"
 USER = "the script runs as the user who starts it"
+ROWS = "append_row_to says that rows are written, and its absence that they are not"
 FAILED_STEP = "a step that fails ends those that need it"
 
 RESOURCES = {
@@ -30,6 +31,8 @@ JOB = {
     "limits": "run_invocation_timeout and progress_update_timeout end what hangs",
     "queue_settings": "the job runs at once",
     "output_data": "outputs are below the output folder",
+    "output_action": ROWS,
+    "task.output_action": ROWS,
     **RESOURCES,
 }
 PIPELINE = {

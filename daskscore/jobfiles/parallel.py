@@ -47,7 +47,16 @@ KNOWN = (
     *meaningless.keys(meaningless.JOB),
 )
 KNOWN_BELOW = {
-    "task": ("type", "code", "entry_script", "program_arguments", "append_row_to", "environment", "model"),
+    "task": (
+        "type",
+        "code",
+        "entry_script",
+        "program_arguments",
+        "append_row_to",
+        "environment",
+        "model",
+        *meaningless.keys(meaningless.JOB, "task"),
+    ),
     "retry_settings": ("max_retries", "timeout"),
     "resources": ("instance_count", *meaningless.keys(meaningless.JOB, "resources")),
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from daskscore.config import RESERVED_ARGUMENTS
 from daskscore.errors import ConfigError
-from daskscore.jobfiles import environments, meaningless, row_settings
+from daskscore.jobfiles import environments, meaningless, row_settings, run_settings
 from daskscore.jobfiles.interface import Form, Translated
 from daskscore.jobfiles.reading import Section, located, whole
 from daskscore.jobfiles.sizes import mini_batch_size
@@ -148,6 +148,9 @@ def translate_config(document: Section, *, output: Path, inputs: tuple[str, ...]
         raise ConfigError(f"{section.source}: {ROOT}: {error}") from None
     source = _source(section, settings["entry_script"])
     rows, rows_ignored = row_settings.beside(source)
+    own = run_settings.environment_variables(section) or {}
+    if variables := {**environments.variables(section.raw("environment")), **own}:
+        settings["environment_variables"] = variables
     given = {
         **rows,
         **settings,

@@ -44,10 +44,12 @@ def steps(
 ) -> list[Step]:
     """The jobs in the order of their needs; with `strict`, a key that cannot mean anything here is an error.
 
-    An environment that a file names is not made: `environment` says `current` where that is as it should be.
+    Of an environment that a foreign file names, its conda file is used; `environment` replaces it, like any override.
     """
+    if environment is not None:
+        overrides = {**overrides, "environment": environment}
     if isinstance(job, (str, os.PathLike)) and not _is_own_file(Path(job)):
-        return _foreign(Path(job), dict(overrides), strict=strict, current=environment == CURRENT)
+        return _foreign(Path(job), dict(overrides), strict=strict)
     config = load_own(job, overrides)
     rows, ignored = row_settings.beside(config.source_directory)
     unset = {key: value for key, value in rows.items() if key not in config.model_fields_set}
@@ -76,22 +78,23 @@ def _is_own_file(path: Path) -> bool:
         return True
 
 
-def _foreign(path: Path, overrides: dict[str, Any], *, strict: bool, current: bool) -> list[Step]:
+def _foreign(path: Path, overrides: dict[str, Any], *, strict: bool) -> list[Step]:
     bindings = {key: overrides.pop(key) for key in list(overrides) if "." in key}
     output, inputs = overrides.pop("output", None), overrides.pop("inputs", ())
     data = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     jobs = translate(path, output=output, bindings=bindings, inputs=[str(entry) for entry in data])
     warning = _notes(path, jobs, strict)
     for job in jobs:
-        if strict and not current and (note := _environment_note(job, current=False)):
-            raise ConfigError(f"{path}: {note[0]}; run without --strict, or remove it from the file")
+        if strict and "environment" not in overrides and job.environment and job.environment.made_here is None:
+            (note,) = _environment_note(job, overrides)
+            raise ConfigError(f"{path}: {note}; run without --strict, or remove it from the file")
     found = [
         Step(
             name=job.name,
-            config=load_own(job.settings, overrides),
+            config=load_own(_with_environment(job), overrides),
             needs=job.needs,
             folders=job.folders,
-            notes=(*job.notes, *_environment_note(job, current=current)),
+            notes=(*job.notes, *_environment_note(job, overrides)),
         )
         for job in jobs
     ]
@@ -106,9 +109,23 @@ def _notes(source: Path, jobs: list[Translated], strict: bool) -> tuple[str, ...
     return (warning,) if warning else ()
 
 
-def _environment_note(job: Translated, *, current: bool) -> tuple[str, ...]:
-    if job.environment is None:
+def _with_environment(job: Translated) -> dict[str, Any]:
+    made = job.environment.made_here if job.environment is not None else None
+    return {**job.settings, "environment": made} if made is not None else job.settings
+
+
+def _environment_note(job: Translated, overrides: Mapping[str, Any]) -> tuple[str, ...]:
+    wanted = job.environment
+    if wanted is None:
         return ()
+    current = str(overrides.get("environment", "")).strip().lower() == CURRENT
+    if "environment" in overrides and not current:
+        return (f"environment: {wanted} is replaced by {overrides['environment']}",)
+    if wanted.made_here is not None and not current:
+        left_out = " and ".join(
+            word for word, given in (("its image", wanted.image), ("its Dockerfile", wanted.build)) if given
+        )
+        return (f"environment: of {wanted} the packages are used, and not {left_out}",) if left_out else ()
     here = f"environment: {job.environment} is not made here; the script runs in the Python at hand, {sys.executable}"
     return (here if current else f"{here}. Install what it needs there, and say --environment current",)
 

@@ -19,6 +19,8 @@ from daskscore.jobfiles.values import Bindings, no_parent, no_parent_output
 
 DEPLOYMENT_KEYS = ("endpoint_name", "code_configuration", "job_definition")
 TYPES = ("parallel", "pipeline", "model")
+INVOCATION_KEYS = ("experiment_name", "outputs")
+"""Beside `inputs`: the file that an invocation of an endpoint is given."""
 OTHER_TYPES = ("command", "sweep", "spark", "automl", "import", "data_transfer", "finetuning")
 
 
@@ -70,7 +72,20 @@ def _foreign(document: Section, output: Path, bindings: Bindings, inputs: tuple[
 
 def is_ours(document: Section) -> bool:
     """A file of daskscore has keys of JobConfig, and nothing that tells another form."""
-    return not any(document.has(key) for key in ("type", "$schema", "jobs", "pipeline", prs.ROOT, *DEPLOYMENT_KEYS))
+    if _is_invocation(document):
+        return False
+    theirs = ("type", "$schema", "jobs", "pipeline", "command", "auth_mode", prs.ROOT, *DEPLOYMENT_KEYS)
+    return not any(document.has(key) for key in theirs)
+
+
+def _is_invocation(document: Section) -> bool:
+    """Data for an endpoint, and nothing that says what is done with them."""
+    given = any(document.has(key) for key in INVOCATION_KEYS)
+    return given and not any(document.has(key) for key in ("type", "task", "jobs", "entry_script"))
+
+
+def _is_endpoint(document: Section) -> bool:
+    return document.has("auth_mode") or "batchendpoint" in str(document.raw("$schema") or "").lower()
 
 
 def _is_deployment(document: Section, kind: str) -> bool:
@@ -81,6 +96,18 @@ def _is_deployment(document: Section, kind: str) -> bool:
 def _refuse(document: Section, kind: str) -> NoReturn:
     if document.has("pipeline"):
         raise document.wrong("pipeline", "is a pipeline of v1. Run the file that its step names as parallel_run_config")
+    if _is_endpoint(document):
+        raise ConfigError(
+            f"{document.source}: is a batch endpoint, which has no script. Run the file of its deployment: daskscore run "
+            "deployment.yml --input DATA --output out/"
+        )
+    if not kind and (document.has("command") or "commandjob" in str(document.raw("$schema") or "").lower()):
+        kind = "command"
+    if not kind and _is_invocation(document):
+        raise ConfigError(
+            f"{document.source}: names data for an endpoint, and no script. Run the file of the deployment with them: "
+            "daskscore run deployment.yml --input DATA --output out/"
+        )
     if document.has("jobs") and not kind:
         raise document.wrong("type", "is missing. A file with jobs is of type: pipeline")
     if kind in OTHER_TYPES:

@@ -71,7 +71,7 @@ def test_parallel_run_config_refuses_in_the_words_of_the_reference(changes: dict
             "The parameter 'inputs' must be a list and have at least one element or rank_mini_batch_count must be greater than zero.",
         ),
     ("2.2 inputs", {"inputs": ["a", TabularDataSet("b")]}, "All inputs of step must be same type"),
-    ("2.2 inputs", {"inputs": [3]}, "Step input must be of any type: str, Path, or an object with a path, found <class 'int'>"),
+    ("2.2 inputs", {"inputs": [3]}, "Step input must be of any type: str, Path, a mapping with a path, or an object with one, found <class 'int'>"),
     ("2.2 output", {"output": None}, "Please specify output parameter."),
         (
             "2.2 arguments",

@@ -69,6 +69,13 @@ def test_packages_of_v1_are_found_in_the_environment(files: Files) -> None:
     assert (environment.image, environment.conda) == ("i", {"dependencies": ["pip"]})
 
 
+def test_variables_of_a_v1_environment_reach_the_script_below_those_of_the_config(files: Files) -> None:
+    text = PRS + "  environment: {name: e, environmentVariables: {A: x, B: x}}\n"
+    assert files.one(text, inputs=["d"]).settings["environment_variables"] == {"A": "x", "B": "x"}
+    text += "  environment_variables: {B: y}\n"
+    assert files.one(text, inputs=["d"]).settings["environment_variables"] == {"A": "x", "B": "y"}
+
+
 def test_a_deployment(files: Files) -> None:
     job = files.one(DEPLOYMENT + "compute: azureml:c\nenvironment: {name: e, image: i}\n", inputs=["data"])
     config = JobConfig.model_validate(job.settings)
@@ -81,21 +88,47 @@ def test_a_deployment(files: Files) -> None:
 ENVIRONMENT = DEPLOYMENT + "environment: {image: i, conda_file: conda.yml}\nsettings: {mini_batch_size: 1}\n"
 
 
-def test_an_environment_is_not_made_and_that_is_said_with_the_python_that_runs_the_script(files: Files) -> None:
+def test_of_an_environment_the_conda_file_is_used_and_what_is_left_out_is_said(files: Files) -> None:
     path, settings = files.write(ENVIRONMENT), {"inputs": "in", "output": "out"}
     (step,) = steps(path, settings)
+    assert step.config.environment is None  # there is no such file
+    conda_file = f"{files.folder}/conda.yml"
+    Path(conda_file).write_text("dependencies: [python]")
+    (step,) = steps(path, settings)
+    (note,) = [note for note in step.notes if note.startswith("environment: ")]
+    assert note == f"environment: of image i, conda file {conda_file} the packages are used, and not its image"
+    assert step.config.environment == conda_file
+    (step,) = steps(path, {**settings, "environment": "/own.yml"})
+    assert step.config.environment == "/own.yml"
+    assert f"environment: image i, conda file {conda_file} is replaced by /own.yml" in step.notes
+
+
+def test_the_packages_of_v1_are_used(files: Files) -> None:
+    packages = "{name: x, channels: [c], dependencies: [python=3.12, {pip: [a]}]}"
+    text = PRS + f"  environment: {{name: e, python: {{condaDependencies: {packages}}}}}\n"
+    (step,) = steps(files.write(text), {"inputs": "in", "output": "out"})
+    assert step.config.environment == {"channels": ["c"], "dependencies": ["python=3.12", {"pip": ["a"]}]}
+
+
+REGISTERED = ENVIRONMENT.replace("{image: i, conda_file: conda.yml}", "azureml:env:1")
+
+
+def test_a_registered_environment_is_not_made_and_the_python_that_runs_the_script_is_named(files: Files) -> None:
+    (step,) = steps(files.write(REGISTERED), {"inputs": "in", "output": "out"})
     (note,) = [note for note in step.notes if note.startswith("environment: ")]
     assert note == (
-        f"environment: image i, conda file {files.folder}/conda.yml is not made here; the script runs in the Python at "
-        f"hand, {sys.executable}. Install what it needs there, and say --environment current"
+        f"environment: azureml:env:1 is not made here; the script runs in the Python at hand, {sys.executable}. Install what "
+        "it needs there, and say --environment current"
     )
+    assert step.config.environment is None
 
 
 def test_the_current_environment_is_no_reason_for_an_error(files: Files) -> None:
-    text = ENVIRONMENT.replace("endpoint_name: ep\n", "")
+    text = REGISTERED.replace("endpoint_name: ep\n", "")
     path, settings = files.write(text), {"inputs": "in", "output": "out"}
     (step,) = steps(path, settings, strict=True, environment="current")
     assert [note.endswith(f"at hand, {sys.executable}") for note in step.notes] == [True]
+    assert step.config.environment is None
     with pytest.raises(ConfigError, match=r"say --environment current; run without --strict, or remove it"):
         steps(path, settings, strict=True)
 
@@ -146,3 +179,24 @@ def test_the_scoring_script_is_checked_in_the_words_of_the_reference(files: File
 
 def test_a_script_that_is_right_passes(files: Files) -> None:
     check_scoring_script(files.write("def run(batch): return batch\n", "driver.py"), "dep")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("$schema: https://x/batchEndpoint.schema.json\nname: hearts", "is a batch endpoint, which has no script"),
+        ("name: hearts\nauth_mode: aad_token", "Run the file of its deployment: daskscore run deployment.yml --input"),
+        ("experiment_name: x\ninputs: {hearts: {type: uri_folder, path: ../data}}", "names data for an endpoint"),
+        ("inputs: {hearts: {path: a}}\noutputs: {score: {type: uri_file}}", "Run the file of the deployment with them"),
+        ("code: src\ncommand: python main.py", "type: is command, and only parallel jobs"),
+        ("$schema: https://x/commandJob.schema.json\ncode: src", "type: is command, and only parallel jobs"),
+    ],
+)
+def test_a_file_of_azure_that_is_no_job_to_run_here_says_what_it_is(files: Files, text: str, message: str) -> None:
+    assert message in files.refusal(text)
+
+
+def test_outputs_instead_of_output_in_a_file_of_our_own_are_no_invocation(files: Files) -> None:
+    path = files.write("entry_script: score.py\ninputs: a\noutputs: out")
+    with pytest.raises(ConfigError, match=r"outputs: there is no such key\. Did you mean output\?"):
+        steps(path, {})

@@ -158,6 +158,14 @@ def test_a_file_without_such_keys_has_no_warning(files: Files) -> None:
     assert in_one_warning("job.yml", [files.step()]) == ""
 
 
+@pytest.mark.parametrize("where", ["output_action", "task.output_action"])
+def test_an_output_action_in_v2_is_named_with_what_decides(files: Files, where: str) -> None:
+    bindings = {where: "append_row"} if "." in where else None
+    more = "" if bindings else "output_action: append_row"
+    ignored = {found.key: found.why for found in files.step(more, bindings=bindings).ignored}
+    assert ignored[where].startswith("append_row_to says")
+
+
 def test_words_for_people_are_kept(files: Files) -> None:
     job = files.step("name: score\ndescription: All images\ntags: {owner: me}")
     assert job.name == "score"

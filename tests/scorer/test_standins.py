@@ -13,9 +13,11 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     bench.script(
         """
         import azureml.core, mltable
-        from azureml.core import Dataset, Run, Workspace
+        from azureml.core import Dataset, Datastore, Environment, Experiment, Run, Workspace
+        from azureml.core.experiment import Experiment as SameExperiment
         from azureml.core.model import Model
-        from azureml.core.run import Run as SameRun
+        from azureml.core.run import Run as SameRun, _OfflineRun
+        from azureml.core.workspace import Workspace as SameWorkspace
         from azureml_user.parallel_run import EntryScript
 
         def message(call):
@@ -25,7 +27,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Finished:
                 return f"{type(error).__name__}: {error}"
 
         def missing():
-            from azureml.core import Environment
+            from azureml.core import ComputeTarget
 
         def init():
             EntryScript().logger.info("an info line")
@@ -42,6 +44,9 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Finished:
                 message(lambda: Model.get_model_path("local-model")), message(lambda: Model.get_model_path("gone")),
                 message(lambda: Dataset.get_by_name), message(lambda: run.upload_file), message(missing),
                 message(lambda: mltable.load("x")), message(lambda: run.experiment.workspace),
+                message(lambda: Workspace("subscription", "group", "name")), message(lambda: Experiment(None, "name")),
+                message(lambda: Datastore.get(None, "name")), message(lambda: Environment("name")),
+                isinstance(run, _OfflineRun), Experiment is SameExperiment and Workspace is SameWorkspace,
             ]
         """
     )
@@ -81,13 +86,21 @@ def test_an_unknown_model_names_where_it_was_looked_for_and_how_to_register_it(u
     [
         (7, ("Dataset.get_by_name", "side_inputs")),
         (8, ("Run.upload_file", "AZUREML_BI_OUTPUT_PATH")),
-        (9, ("azureml.core.Environment", "Install the real package")),
+        (9, ("azureml.core.ComputeTarget", "Install the real package")),
         (10, ("mltable.load", "inputs")),
         (11, ("workspace", "Model.get_model_path")),
+        (12, ("Workspace(...)", "Model.get_model_path")),
+        (13, ("Experiment(...)", "Run.get_context().log")),
+        (14, ("Datastore.get", "side_inputs")),
+        (15, ("Environment(...)", "the Python that runs daskscore")),
     ],
 )
 def test_what_is_not_supported_says_so_by_name_with_what_to_use(used: Finished, row: int, words: tuple[str]) -> None:
     assert all(word in used.rows[row] for word in words), used.rows[row]
+
+
+def test_no_run_is_an_offline_one_and_a_class_is_the_same_from_each_of_its_modules(used: Finished) -> None:
+    assert used.rows[16:] == ["False", "True"]
 
 
 def test_metrics_are_kept_with_their_mini_batch(used: Finished) -> None:

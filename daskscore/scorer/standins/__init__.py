@@ -23,8 +23,12 @@ HOMES = {
     "azureml": None,
     "azureml.core": "core",
     "azureml.core.dataset": "core",
+    "azureml.core.datastore": "core",
+    "azureml.core.environment": "core",
+    "azureml.core.experiment": "core",
     "azureml.core.model": "core",
     "azureml.core.run": "core",
+    "azureml.core.workspace": "core",
     "mltable": "mltable",
 }
 """Which module of this package stands in for which; None: a package with nothing in it but other stand-ins."""
@@ -63,7 +67,7 @@ def _missing(module: str, there: Sequence[str]) -> object:
         # Not AttributeError, which `from … import` replaces with a sentence of its own.
         raise ImportError(
             f"{module}.{name} is not there: daskscore stands in for {module}, which is not installed, with "
-            f"{', '.join(there)} only. Install the real package in the script's environment to use {name}"
+            f"{', '.join(name for name in there if name[0] != '_')} only. Install the real package in the script's environment to use {name}"
         )
 
     return __getattr__

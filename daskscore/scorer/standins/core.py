@@ -8,7 +8,7 @@ from typing import Any
 
 from daskscore.scorer.standins.place import Place
 
-__all__ = ["Dataset", "Model", "Run", "Workspace"]
+__all__ = ["Dataset", "Datastore", "Environment", "Experiment", "Model", "Run", "Workspace", "_OfflineRun"]
 
 
 class Model:
@@ -56,8 +56,8 @@ class Run:
         return self
 
     @property
-    def experiment(self) -> Experiment:
-        return Experiment()
+    def experiment(self) -> _RunsExperiment:
+        return _RunsExperiment()
 
     def log(self, name: str, value: Any, description: str = "", step: int | None = None) -> None:
         """A line of `logs/user/metrics/<node>/<process>.jsonl`, with the mini-batch that was being scored."""
@@ -85,7 +85,11 @@ class Run:
         )
 
 
-class Experiment:
+class _OfflineRun(Run):
+    """What no run here is: scripts ask, and make themselves a workspace where it is one."""
+
+
+class _RunsExperiment:
     """What `run.experiment` is asked for."""
 
     name = "daskscore"
@@ -98,6 +102,8 @@ class Experiment:
 
 
 class _Refuses(type):
+    """Of classes that may be imported, and not used."""
+
     _instead: str
 
     def __getattr__(cls, name: str) -> Any:
@@ -105,9 +111,27 @@ class _Refuses(type):
             raise AttributeError(name)
         raise NotImplementedError(f"{cls.__name__}.{name} talks to Azure and is not available here. {cls._instead}")
 
+    def __call__(cls, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError(f"{cls.__name__}(...) talks to Azure and is not available here. {cls._instead}")
+
+
+_DATA = "Name the data under inputs or side_inputs of the job"
+
 
 class Dataset(metaclass=_Refuses):
-    _instead = "Name the data under inputs or side_inputs of the job"
+    _instead = _DATA
+
+
+class Datastore(metaclass=_Refuses):
+    _instead = _DATA
+
+
+class Environment(metaclass=_Refuses):
+    _instead = "The script runs in the Python that runs daskscore"
+
+
+class Experiment(metaclass=_Refuses):
+    _instead = "Use Run.get_context().log for metrics"
 
 
 class Workspace(metaclass=_Refuses):
