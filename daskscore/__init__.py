@@ -9,21 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daskscore.api import run
+    from daskscore.api import retry, run
     from daskscore.config import JobConfig
     from daskscore.core.report import Report
     from daskscore.errors import ConfigError, DaskscoreError, InputError, OutputError, RunError, ScriptError, UsageError
     from daskscore.native import read, score
+    from daskscore.scripts import Failed, Retry
     from daskscore.worker.crews import MiniBatchError
 
 _HOMES = {
+    "retry": "daskscore.api",
     "run": "daskscore.api",
     "read": "daskscore.native",
     "score": "daskscore.native",
     "JobConfig": "daskscore.config",
     "Report": "daskscore.core.report",
+    "Retry": "daskscore.scripts",
     "ConfigError": "daskscore.errors",
     "DaskscoreError": "daskscore.errors",
+    "Failed": "daskscore.scripts",
     "InputError": "daskscore.errors",
     "MiniBatchError": "daskscore.worker.crews",
     "OutputError": "daskscore.errors",
@@ -35,15 +39,18 @@ _HOMES = {
 __all__ = [
     "ConfigError",
     "DaskscoreError",
+    "Failed",
     "InputError",
     "JobConfig",
     "MiniBatchError",
     "OutputError",
     "Report",
+    "Retry",
     "RunError",
     "ScriptError",
     "UsageError",
     "read",
+    "retry",
     "run",
     "score",
 ]

@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from daskscore import jobfiles, plugins
-from daskscore.config import JobConfig
+from daskscore.config import JobConfig, absolute
+from daskscore.config.paths import current_folder
 from daskscore.core.layout import Layout
 from daskscore.core.planning import Content
 from daskscore.core.report import Report
-from daskscore.driver import identity, outputs, scorers, side_inputs
+from daskscore.driver import identity, outputs, results, retrying, scorers, side_inputs
 from daskscore.driver.claim import Claim, claim
 from daskscore.driver.interruption import Interruption
 from daskscore.driver.job_inputs import JobInputs, open_inputs
@@ -23,13 +25,14 @@ from daskscore.driver.plan import Plan
 from daskscore.driver.preflight import preflight
 from daskscore.driver.progress import Progress
 from daskscore.driver.side_inputs import Needed
-from daskscore.errors import ConfigError
+from daskscore.errors import ConfigError, OutputError
 from daskscore.sinks.interface import Sink
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from daskscore.clusters.interface import Started
+    from daskscore.worker.environments import Recipe
 
 LOOK_SECONDS = 0.25
 """How often an interrupt is looked for that Python has dropped, as it does with one that comes in a destructor."""
@@ -41,6 +44,7 @@ def run(
     client: Client | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    retry: bool = False,
     accept_script_change: bool = False,
     quiet: bool = True,
     interruption: Interruption | None = None,
@@ -48,7 +52,7 @@ def run(
 ) -> Report:
     """Run one job to its end: from a job file, a mapping, or the keys of one as keyword arguments.
 
-    A job that fails returns a report whose `status` is `Failed`; what can be known to be wrong before any work starts
+    With `retry`, only what failed in the run that stands in the output is scored, and merged into it. A job that fails returns a report whose `status` is `Failed`; what can be known to be wrong before any work starts
     raises a UsageError. With `client`, the job runs on that client's cluster and leaves it as it was.
     """
     found = jobfiles.steps(job, settings)
@@ -62,10 +66,31 @@ def run(
         client=client,
         resume=resume,
         overwrite=overwrite,
+        retry=retry,
         accept_script_change=accept_script_change,
         quiet=quiet,
         interruption=interruption,
     )
+
+
+def retry(
+    output: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    client: Client | None = None,
+    quiet: bool = True,
+    interruption: Interruption | None = None,
+    **settings: Any,
+) -> Report:
+    """Score what failed in a run that is over, with its script as it is now, and merge the rows into the same output.
+
+    `output` is the run's folder, or its address (a mapping with `path` and `storage_options` where it needs these). The job
+    is the one that is kept there; `settings` may replace what changes no row, like run_invocation_timeout.
+    """
+    place = absolute({"output": output}, current_folder())["output"]
+    shown = str(place["path"] if isinstance(place, Mapping) else place)
+    stored = retrying.settings_of(outputs.stored_job(place), shown, settings)
+    step = jobfiles.steps({**stored, "output": place}, settings)[0]
+    return run_step(step, client=client, retry=True, quiet=quiet, interruption=interruption)
 
 
 def run_step(
@@ -74,20 +99,29 @@ def run_step(
     client: Client | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    retry: bool = False,
     accept_script_change: bool = False,
     quiet: bool = True,
     interruption: Interruption | None = None,
 ) -> Report:
     """Run one job of a file; its notes are the caller's to show."""
+    if retry and (resume or overwrite):
+        other = "--resume goes on with a run that was interrupted" if resume else "--overwrite starts it anew"
+        raise OutputError(f"--retry scores what failed in a run that is over, and {other}. Give one of the two")
     interruption = interruption or Interruption()
     progress = Progress(quiet=quiet)
     with (
         interruption.listening(),
         outputs.opened(
-            step.config, resume=resume, overwrite=overwrite, say=progress.say, on_loss=interruption.ask
+            step.config, resume=resume or retry, overwrite=overwrite, say=progress.say, on_loss=interruption.ask
         ) as place,
     ):
-        how = {"resume": resume, "overwrite": overwrite, "accept_script_change": accept_script_change}
+        how = {
+            "resume": resume,
+            "overwrite": overwrite,
+            "retry": retry,
+            "accept_script_change": accept_script_change,
+        }
         report = _score(step, place, client, progress, interruption, **how)
         with interruption.in_good_order():
             place.publish(report)
@@ -103,18 +137,25 @@ def _score(
     *,
     resume: bool,
     overwrite: bool,
+    retry: bool,
     accept_script_change: bool,
 ) -> Report:
     config, layout = step.config, Layout(place.folder)
-    with claim(layout, config.append_row_file_name, resume=resume, overwrite=overwrite) as held:
+    with claim(layout, config.append_row_file_name, resume=resume or retry, overwrite=overwrite) as held:
+        if retry and (report := _nothing_to_retry(held, place, progress)):
+            return report
         needed = side_inputs.find(config)
-        inputs = _check(config, place, needed, interruption, resume=held.continues)
+        loads = partial(_preflight, config, layout, needed, _recipe(config), progress.say, client is None)
+        inputs = _check(config, place, loads, interruption, resume=held.continues)
         try:
             if inputs.content is Content.RECORDS and isinstance(config.mini_batch_size, int):
                 size = config.mini_batch_size
                 progress.say(f"mini_batch_size: {size} means {size} bytes of records; '{size} rows' would count them")
             cluster = _cluster(config, client)
-            plan = _take(config, held, inputs, needed, accept_script_change=accept_script_change)
+            if retry:
+                plan = _take_again(config, held, inputs, needed, progress)
+            else:
+                plan = _take(config, held, inputs, needed, accept_script_change=accept_script_change)
             place.taken()
             for folder in step.folders:  # not before: a job that is refused leaves nothing
                 folder.mkdir(parents=True, exist_ok=True)
@@ -122,20 +163,21 @@ def _score(
 
             sink = _sink(config, layout)
             session = Session(config, layout, inputs, needed, plan, sink, progress, interruption, place.shown)
+            session.retry, session.reopen = retry, place.reopen
             return session.score(lambda: cluster)
         finally:
             inputs.stop()
 
 
 def _check(
-    config: JobConfig, place: outputs.Place, needed: Needed, interruption: Interruption, *, resume: bool
+    config: JobConfig, place: outputs.Place, loads: Callable[..., None], interruption: Interruption, *, resume: bool
 ) -> JobInputs:
     """The script and the inputs, before any work starts; leaves the plan of this job, or its beginning, as `new_plan`."""
     layout = Layout(place.folder)
     over = threading.Event()
     inputs: JobInputs | None = None
     with ThreadPoolExecutor(1) as pool:
-        check = pool.submit(_preflight, config, layout, needed, over.is_set) if config.preflight else None
+        check = pool.submit(loads, over.is_set) if config.preflight else None
         try:
             inputs = open_inputs(config, layout, skip=place.uri)
             import distributed  # noqa: F401 - takes as long as the preflight, so it is loaded meanwhile
@@ -164,13 +206,60 @@ def _take(config: JobConfig, held: Claim, inputs: JobInputs, needed: Needed, *, 
         layout.parts.mkdir(exist_ok=True)
         held.keep = True
     else:
-        held.begin(shape)
+        held.begin({**shape, **retrying.kept_settings(config)})
     return Plan(layout.plan, inputs.planner)
 
 
-def _preflight(config: JobConfig, layout: Layout, needed: Needed, over: Callable[[], bool]) -> None:
-    settings = scorers.script_settings(config, layout, JobInputs(Content.WORDS), needed)
-    preflight(settings, scorers.environment(config, layout), scorers.limits(config), stopping=over)
+def _nothing_to_retry(held: Claim, place: outputs.Place, progress: Progress) -> Report | None:
+    """The report of a run in which nothing failed that could be scored again."""
+    shown = place.shown(held.layout.output)
+    if not held.continues:
+        raise OutputError(f"there is no run in {shown} whose failures could be scored again. Name its output folder")
+    if retrying.is_due(held.layout, shown):
+        return None
+    progress.say(f"nothing failed in {shown} that could be scored again: it stays as it is")
+    return results.read_report(held.layout)
+
+
+def _take_again(config: JobConfig, held: Claim, inputs: JobInputs, needed: Needed, progress: Progress) -> Plan:
+    """Go on with a run that is over, with its script as it is now."""
+    layout, shape, stored = held.layout, identity.shape(config, needed), held.stored_job()
+    identity.check_same_job(layout, stored, shape, accept_script_change=True, how="retry")
+    if identity.has_other_script(stored, shape):
+        progress.say(f"{config.entry_script} has changed since: what failed is scored with it as it is now")
+    identity.check_same_plan(layout, how="retry")
+    held.store({**stored, "script_sha256": shape["script_sha256"]})
+    layout.parts.mkdir(exist_ok=True)
+    held.keep = True
+    return Plan(layout.plan, inputs.planner)
+
+
+def _recipe(config: JobConfig) -> Recipe | None:
+    if config.environment is None:
+        return None
+    from daskscore.driver import environments  # here, as it loads what most jobs do not need
+
+    return environments.recipe(config)
+
+
+def _preflight(
+    config: JobConfig,
+    layout: Layout,
+    needed: Needed,
+    recipe: Recipe | None,
+    say: Callable[[str], None],
+    own_cluster: bool,
+    over: Callable[[], bool],
+) -> None:
+    preflight(
+        scorers.script_settings(config, layout, JobInputs(Content.WORDS), needed),
+        scorers.environment(config, layout),
+        scorers.limits(config),
+        stopping=over,
+        recipe=recipe,
+        works_here=own_cluster and _cluster_kind(config.cluster)[0] == "local",
+        say=say,
+    )
 
 
 def _sink(config: JobConfig, layout: Layout) -> Sink:
@@ -192,7 +281,13 @@ def _cluster(config: JobConfig, client: Client | None) -> AbstractContextManager
     kind, options = _cluster_kind(config.cluster)
     start = plugins.find("cluster", kind)
     started: AbstractContextManager[Started] = start(
-        Wanted(config.node_count, config.processes, options, config.first_task_creation_timeout)
+        Wanted(
+            config.fewest_nodes,
+            config.processes,
+            options,
+            config.first_task_creation_timeout,
+            most_nodes=config.most_nodes,
+        )
     )
     return started
 
@@ -222,4 +317,4 @@ def _cluster_kind(cluster: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return cluster, {}
 
 
-__all__ = ["run", "run_step"]
+__all__ = ["retry", "run", "run_step"]

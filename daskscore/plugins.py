@@ -18,6 +18,15 @@ BUILT_IN = {
     "cluster": {
         "local": "daskscore.clusters.local:start",
         "existing": "daskscore.clusters.existing:connect",
+        "slurm": "daskscore.clusters.jobqueue:slurm",
+        "pbs": "daskscore.clusters.jobqueue:pbs",
+        "sge": "daskscore.clusters.jobqueue:sge",
+        "lsf": "daskscore.clusters.jobqueue:lsf",
+        "htcondor": "daskscore.clusters.jobqueue:htcondor",
+        "oar": "daskscore.clusters.jobqueue:oar",
+        "gateway": "daskscore.clusters.gateway:start",
+        "mpi": "daskscore.clusters.mpi:start",
+        "ssh": "daskscore.clusters.ssh:start",
     },
 }
 

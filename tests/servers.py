@@ -290,7 +290,7 @@ class AzureServer:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     if find_spec("moto") is None or find_spec("flask") is None:
-        _absent("moto's S3 server is not installed: pip install 'moto[s3]' flask flask-cors s3fs")
+        absent("moto's S3 server is not installed: pip install 'moto[s3]' flask flask-cors s3fs")
     with started_s3() as server:
         yield server
 
@@ -314,7 +314,7 @@ def started_s3() -> Iterator[S3Server]:
 def azure() -> Iterator[AzureServer]:
     program = _azurite()
     if program is None:
-        _absent("Azurite is not installed: npm install --prefix FOLDER azurite, and set AZURITE=FOLDER")
+        absent("Azurite is not installed: npm install --prefix FOLDER azurite, and set AZURITE=FOLDER")
     port = free_port()
     command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
     command += ["--skipApiVersionCheck", "--disableTelemetry"]
@@ -361,7 +361,8 @@ def _azurite() -> str | None:
     return str(inside) if folder and inside.exists() else shutil.which("azurite-blob")
 
 
-def _absent(sentence: str) -> NoReturn:
+def absent(sentence: str) -> NoReturn:
+    """What a test needs is not on this machine; in CI all of it is."""
     if os.environ.get("CI") == "true":
         pytest.fail(sentence)
     pytest.skip(sentence)

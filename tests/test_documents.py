@@ -60,6 +60,14 @@ def test_the_dask_collection_of_the_readme_scores_its_texts(folder: Path) -> Non
     assert ran(folder, sys.executable, "lazy.py").splitlines()[-1] == "1"
 
 
+def test_the_script_of_the_readme_names_an_item_without_a_result(folder: Path) -> None:
+    (folder / "score.py").write_text(blocks("python")[3])
+    (folder / "texts" / "1.txt").write_text("")
+    ran(folder, "daskscore", "run", "--entry-script", "score.py", "--input", "texts/", "--output", "out/")
+    assert (folder / "out" / "parallel_run_step.txt").read_text() == "GOOD GOOD\nNEITHER\n"
+    assert "there is nothing in it" in (folder / "out" / "failed_items.jsonl").read_text()
+
+
 def test_the_readme_lists_every_key_of_a_job_and_no_other() -> None:
     section = README.split("## Keys of a job")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(dict.fromkeys(_as_listed(section)))

@@ -8,8 +8,10 @@ import click
 
 from daskscore.cli.data import data
 from daskscore.cli.datastore import datastore
+from daskscore.cli.env import env
 from daskscore.cli.logs import logs
 from daskscore.cli.model import model
+from daskscore.cli.retry import retry
 from daskscore.cli.run import run
 from daskscore.cli.show import show
 from daskscore.version import VERSION
@@ -39,8 +41,10 @@ def root() -> None: ...
 
 
 root.add_command(run)
+root.add_command(retry)
 root.add_command(show)
 root.add_command(logs)
 root.add_command(data)
 root.add_command(datastore)
 root.add_command(model)
+root.add_command(env)

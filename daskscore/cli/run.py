@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from daskscore.cli.advice import ADVICE
+from daskscore.cli.terminal import shown
 
 if TYPE_CHECKING:
     from daskscore.core.report import Report
@@ -69,12 +74,13 @@ class CommandWithScript(click.Command):
 )
 @click.option("--resume", is_flag=True, help="Continue the run that stands in --output.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that stands in --output.")
+@click.option("--retry", is_flag=True, help="Score only what failed in the run that stands in --output.")
 @click.option("--accept-script-change", is_flag=True, help="With --resume: score the rest with the changed script.")
 @click.option("--strict", is_flag=True, help="Refuse keys of the job file that mean nothing here.")
 @click.option(
     "--environment",
-    type=click.Choice(["current"]),
-    help="current: run the script in this Python, whatever environment the job file names.",
+    metavar="FILE",
+    help="A conda or requirements file, or a Python, to run the script in; current: this one, whatever the job file names.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, only the end.")
 @click.pass_context
@@ -86,6 +92,7 @@ def run(
     assignments: tuple[str, ...],
     resume: bool,
     overwrite: bool,
+    retry: bool,
     accept_script_change: bool,
     strict: bool,
     environment: str | None,
@@ -96,25 +103,41 @@ def run(
 
     JOB is a YAML file; flags override its keys, and without it flags are the job.
     """
-    from daskscore import jobfiles
-    from daskscore.errors import DaskscoreError
-
     if len(jobs) > 1:
         raise click.UsageError(_too_many(jobs, inputs))
     reports: list[Report] = []
-    try:
+    with ending():
+        from daskscore import jobfiles
+        from daskscore.errors import OutputError
+
         settings = _settings(flags, inputs, assignments, context.meta[SCRIPT_ARGUMENTS])
         steps = jobfiles.steps(jobs[0] if jobs else None, settings, strict=strict, environment=environment)
         how: dict[str, Any] = {
             "resume": resume,
             "overwrite": overwrite,
+            "retry": retry,
             "accept_script_change": accept_script_change,
             "quiet": quiet,
         }
+        if retry and len(steps) > 1:
+            raise OutputError(
+                f"--retry is for one job, and {jobs[0]} holds {len(steps)}: a step reads what another has written. Retry the "
+                "step whose items failed by its folder, daskscore retry FOLDER, and run the ones after it with --overwrite"
+            )
         for step in steps:
             reports.append(_run_step(step, how, alone=len(steps) == 1))
             if reports[-1].status != "Completed":
                 break
+    raise SystemExit(reports[-1].exit_code)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """What ends a run before it has a report, in words and an exit code."""
+    from daskscore.errors import DaskscoreError
+
+    try:
+        yield
     except DaskscoreError as error:
         click.echo(f"daskscore: {error}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -124,7 +147,6 @@ def run(
         # signal instead of our code, unless another one has passed since.
         exec("")
         raise SystemExit(130) from None
-    raise SystemExit(reports[-1].exit_code)
 
 
 def _run_step(step: Step, how: dict[str, Any], *, alone: bool) -> Report:
@@ -135,7 +157,7 @@ def _run_step(step: Step, how: dict[str, Any], *, alone: bool) -> Report:
     if not alone:
         click.echo(f"== {step.name}")
     report = api.run_step(step, **how)
-    _tell(report)
+    tell(report, retry=how["retry"])
     return report
 
 
@@ -157,15 +179,15 @@ def _settings(
     settings: dict[str, Any] = dict(map(parse_assignment, assignments))
     settings |= {key: value for key, value in flags.items() if value is not None}
     if isinstance(settings.get("output"), str):
-        settings["output"] = _mapping(settings["output"], "--output")
+        settings["output"] = as_mapping(settings["output"], "--output")
     if inputs:
-        settings["inputs"] = [_mapping(entry, "--input") for entry in inputs]
+        settings["inputs"] = [as_mapping(entry, "--input") for entry in inputs]
     if arguments:
         settings["arguments"] = arguments
     return settings
 
 
-def _mapping(entry: str, flag: str) -> Any:
+def as_mapping(entry: str, flag: str) -> Any:
     """A path, or a mapping like `{path: data.csv, type: tabular}`."""
     from daskscore.job_file import parse
 
@@ -174,7 +196,7 @@ def _mapping(entry: str, flag: str) -> Any:
     return parse(entry, flag)
 
 
-def _tell(report: Report) -> None:
+def tell(report: Report, *, retry: bool) -> None:
     """The last lines: what was done and where it is; of a failed job, what its script said first."""
     done, items = report.mini_batches, report.items
     click.echo(
@@ -189,20 +211,37 @@ def _tell(report: Report) -> None:
     if report.failures:
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures.items())
         click.echo(f"failed: {items.failed} items ({kinds}), named in {folder}/failed_items.jsonl")
+        if report.status == "Completed":
+            click.echo(f"Once the cause is mended, `daskscore retry {folder}` scores only these again.")
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
     if report.status == "Canceled":
-        click.echo("What is done is committed. Run the same command with --resume to continue.")
+        again = "again" if retry else "with --resume"
+        click.echo(f"What is done is committed. Run the same command {again} to continue.")
+        if not retry:
+            click.echo(f"  {resuming()}")
     if report.status != "Failed":
         return
-    click.echo(f"{report.message}", err=True)
+    click.echo(shown(report.message), err=True)
     if report.traceback:
-        click.echo(f"\nThe first failure:\n\n{report.traceback.rstrip()}\n", err=True)
+        click.echo(f"\nThe first failure:\n\n{shown(report.traceback.rstrip())}\n", err=True)
         click.echo(f"Its log: {folder}/{report.log}", err=True)
     for kind in report.failures:
         if kind in ADVICE:
             click.echo(f"What to do about {kind}: {ADVICE[kind]}.")
+    if retry:
+        click.echo("What succeeded is kept: once the cause is mended, run the same command again.")
+        return
     click.echo(
         "What succeeded is kept: once the cause is mended, run the same command with --resume "
         "(and --accept-script-change, if it was the script)."
     )
+    click.echo(f"  {resuming()}")
+
+
+def resuming() -> str:
+    """The command line of this process, with --resume."""
+    words = sys.argv[1:]
+    border = words.index("--") if "--" in words else len(words)
+    own = [word for word in words[:border] if word not in ("--overwrite", "--resume")]
+    return shlex.join(["daskscore", *own, "--resume", *words[border:]])

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from daskscore.cli.registered import HELP_OPTIONS, telling
+from daskscore.cli.terminal import one_line
 
 if TYPE_CHECKING:
-    from daskscore.driver.story import Story
+    from daskscore.driver.story import Failures, Story
 
 SLOWEST = 5
-LINE = 160
 
 
 @click.command(context_settings=HELP_OPTIONS)
@@ -21,19 +21,21 @@ LINE = 160
 @telling
 def show(place: str) -> None:
     """Show how far a run is, or how it ended. RUN is its output folder."""
-    from daskscore.driver.story import Story
+    from daskscore.driver.story import Story, reading
 
-    run = Story.of(place)
+    with reading(place):
+        _tell(Story.of(place))
+
+
+def _tell(run: Story) -> None:
     report = run.report
     told = _ended(report) if report is not None else _going_on(run)
     width = max(map(len, told))
     for key, text in told.items():
         click.echo(f"{key:<{width}}  {text}")
     if failures := run.failures():
-        click.echo("\nFailed items:")
-        for failure in failures:
-            log = f"  ({failure.log})" if failure.log else ""
-            click.echo(f"  {failure.items} × {failure.kind}: {one_line(failure.message)}{log}")
+        click.echo()
+        tell_failures(failures)
     if slowest := run.slowest(SLOWEST):
         click.echo("\nSlowest mini-batches:")
         for attempt in slowest:
@@ -41,6 +43,13 @@ def show(place: str) -> None:
                 f"  {attempt.mini_batch}: {attempt.elapsed:.3f} s, {attempt.status}, try {attempt.number}, on "
                 f"{attempt.process}: {one_line(attempt.detail)}"
             )
+
+
+def tell_failures(failures: list[Failures]) -> None:
+    click.echo("Failed items:")
+    for failure in failures:
+        log = f"  ({failure.log})" if failure.log else ""
+        click.echo(f"  {failure.items} × {failure.kind}: {one_line(failure.message)}{log}")
 
 
 def _ended(report: dict[str, Any]) -> dict[str, str]:
@@ -59,6 +68,8 @@ def _ended(report: dict[str, Any]) -> dict[str, str]:
     if report["status"] == "Completed":
         told["output"] = report["output"]
     else:
+        if report["traceback"]:
+            told["first failure"] = f"{one_line(report['traceback'].rstrip().splitlines()[-1])}  ({report['log']})"
         told["go on"] = "with the same command and --resume; what succeeded is kept"
     return told
 
@@ -90,9 +101,3 @@ def _rate(number: int, seconds: float) -> str:
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
-
-
-def one_line(text: str) -> str:
-    """As much of it as a terminal shows, without what would spoil that."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return text if len(text) <= LINE else text[: LINE - 2] + " …"

@@ -12,46 +12,40 @@ from typing import Any, ClassVar
 
 import dask
 from distributed import Client, LocalCluster, Nanny
+from distributed.security import Security
 
+from daskscore.clusters import settings
 from daskscore.clusters.interface import Started, Wanted
+from daskscore.clusters.security import temporary
 from daskscore.errors import ConfigError, RunError
 from daskscore.worker.nursery import Nursery, passing_folder
-
-SETTINGS = {
-    # Which mini-batch is to blame is the ledger's decision: Dask must not rerun bundles on its own.
-    "distributed.scheduler.allowed-failures": 0,
-    # A worker that hangs is replaced within a minute, not five.
-    "distributed.scheduler.worker-ttl": "60s",
-    # A worker that is lost is started again, however long that takes: by default Dask gives it up after 15 s.
-    "distributed.deploy.lost-worker-timeout": "365 days",
-    # The next bundle waits at the worker, not a round trip away.
-    "distributed.scheduler.worker-saturation": 2.0,
-    # Workers hold no data of ours.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
-    # Nobody sees Dask's own profile here, and taking it costs a tenth of a core where a node has fifty processes.
-    "distributed.worker.profile.enabled": False,
-}
 
 
 def start(wanted: Wanted) -> AbstractContextManager[Started]:
     """Workers of our own on loopback; all of it is gone when the block ends."""
-    if wanted.options:
-        raise ConfigError(f"cluster: local takes no option {next(iter(wanted.options))}. Remove it")
-    return _started(wanted)
+    options = dict(wanted.options)
+    secure = options.pop("security", None)
+    if secure not in (None, "temporary"):
+        raise ConfigError(
+            "cluster: local: security: can be temporary, and nothing else: a certificate for this run alone"
+        )
+    if options:
+        raise ConfigError(f"cluster: local takes no option {next(iter(options))}. Known is security")
+    return _started(wanted, temporary("local", "tls") if secure else None)
 
 
 @contextmanager
-def _started(wanted: Wanted) -> Iterator[Started]:
+def _started(wanted: Wanted, security: Security | None) -> Iterator[Started]:
     scratch = passing_folder()
     keeper = Nursery(environment=os.environ, remove_at_end=[(scratch, 0)])
     try:
         os.mkdir(scratch, 0o700)
-        with dask.config.set({**SETTINGS, "temporary-directory": scratch}), ExitStack() as stack:
+        with (
+            dask.config.set({**settings.SCHEDULER, **settings.WORKER, "temporary-directory": scratch}),
+            ExitStack() as stack,
+        ):
             try:
-                cluster = stack.enter_context(_cluster(wanted, scratch))
+                cluster = stack.enter_context(_cluster(wanted, scratch, security))
                 client = stack.enter_context(Client(cluster, set_as_default=False))
             except (OSError, RuntimeError) as error:
                 raise RunError(f"the Dask workers of this machine could not be started: {error}") from error
@@ -61,7 +55,7 @@ def _started(wanted: Wanted) -> Iterator[Started]:
         shutil.rmtree(scratch, ignore_errors=True)  # where somebody has killed the keeper
 
 
-def _cluster(wanted: Wanted, scratch: str) -> LocalCluster:
+def _cluster(wanted: Wanted, scratch: str, security: Security | None) -> LocalCluster:
     return LocalCluster(
         n_workers=wanted.node_count,
         threads_per_worker=wanted.process_count_per_node,
@@ -71,6 +65,7 @@ def _cluster(wanted: Wanted, scratch: str) -> LocalCluster:
         worker_dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": False},
         local_directory=scratch,
+        security=security,
         memory_limit=0,
         silence_logs=logging.CRITICAL,
     )

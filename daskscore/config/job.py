@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from daskscore.config.environments import read_environment
 from daskscore.config.paths import absolute, current_folder, with_script
 from daskscore.config.values import (
     MOST_SECONDS,
@@ -28,6 +29,7 @@ from daskscore.config.values import (
     read_mini_batch_size,
     read_names,
     read_output,
+    read_range,
     read_side_inputs,
     read_texts,
     read_words,
@@ -120,6 +122,8 @@ class JobConfig(BaseModel):
         Wanted("a registered model like azureml:name:1, a path or an address, or a list of these"),
     ] = []
     """What `Model.get_model_path` finds; AZUREML_MODEL_DIR is the folder that holds the first one."""
+    alike_failures_limit: Threshold = 20
+    """So many of the first attempts that fail with the same traceback, while hardly any go well, end the job; -1: none do."""
     error_threshold: Threshold = -1
     """More failed items than this end the job; -1: any number may fail."""
     mini_batch_error_threshold: Threshold = -1
@@ -167,6 +171,16 @@ class JobConfig(BaseModel):
     """Seconds that importing the script and init() may take; 3 × run_invocation_timeout + 30 where not given."""
     run_max_try: AtLeastOne = 3
     """How often a mini-batch is tried before its items count as failed."""
+    on_item_error: Literal["isolate", "fail_mini_batch"] | None = None
+    """What becomes of a mini-batch that keeps failing. isolate: it is divided until the items to blame stand alone, and the
+    others are scored. fail_mini_batch: all of it fails. Where not given, append_row isolates, but not where partition_keys
+    make what belongs together; a script of summary_only may write a file for each mini-batch, which stays whole."""
+    isolation_attempts: Threshold | None = None
+    """How many attempts at parts of mini-batches the run may make for that; 1,000 and a tenth of the number of mini-batches
+    where not given, -1: any number."""
+    backup_attempts: YesNo | None = None
+    """Near the end, start a second attempt in an idle process at what takes much longer than others; the faster one counts.
+    Where not given, with append_row: files that a script writes itself would be written twice at the same time."""
     task_overhead_timeout: Seconds = 600
     """Seconds without a sign of life outside run() after which a scorer is replaced."""
     first_task_creation_timeout: Seconds = 600
@@ -188,10 +202,25 @@ class JobConfig(BaseModel):
     """Seconds between two looks at what each node uses; 0: none."""
     process_count_per_node: AtLeastOne | None = None
     """Scorer processes per node; as many as the machine has processors where not given."""
-    node_count: AtLeastOne = 1
+    node_count: Annotated[
+        int | str, BeforeValidator(read_range), Wanted("a number of nodes like 4, or a range like 2-10")
+    ] = 1
+    """Nodes of the cluster; a range lets the cluster grow and shrink with the work."""
+    gpus_per_process: Annotated[
+        int, BeforeValidator(check_number), Field(ge=0), Wanted("a whole number; 0 hands out no GPU")
+    ] = 1
+    """Of a machine that has GPUs: how many each process is given, in CUDA_VISIBLE_DEVICES, and gives back."""
+    gpus_per_node: Annotated[int, BeforeValidator(check_number), Field(ge=0), Wanted("a whole number")] | None = None
+    """How many GPUs a machine has; found where not given."""
     environment_variables: Annotated[
         dict[str, str], BeforeValidator(read_texts), Wanted("names with values, like {OMP_NUM_THREADS: 1}")
     ] = {}
+    environment: Annotated[
+        str | dict[str, Any] | None,
+        BeforeValidator(read_environment),
+        Wanted("the path of a conda file (.yml), a requirements file (.txt) or a Python interpreter, or current"),
+    ] = None
+    """What the script runs in: a conda file, a requirements file, a Python, or `current`, which is the worker's own."""
     cluster: Annotated[
         str | dict[str, Any],
         Wanted("local, the address of a Dask scheduler, its scheduler file, or a mapping with a kind"),
@@ -211,7 +240,15 @@ class JobConfig(BaseModel):
         settings = absolute(settings, current_folder())
         return settings if settings.get("source_directory") else with_script(settings, current_folder())
 
-    @field_validator("output_action", "append_row_format", "append_row_quoting", "bundle_size", "join", mode="before")
+    @field_validator(
+        "output_action",
+        "append_row_format",
+        "append_row_quoting",
+        "bundle_size",
+        "join",
+        "on_item_error",
+        mode="before",
+    )
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -339,6 +376,8 @@ class JobConfig(BaseModel):
     def _columns_of_a_join(self) -> Self:
         if self.columns and self.join == "none":
             raise ValueError("columns: choose what a join writes. Say join: input or join: key too, or remove them")
+        if self.join != "none" and self.output_action == "summary_only":
+            raise ValueError("join: no rows are written with output_action: summary_only. Remove one of the two")
         if "in" in self.columns and self.join != "input":
             raise ValueError(
                 "columns: in: chooses columns of the input, which join: key does not write. Say join: input"
@@ -359,6 +398,14 @@ class JobConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _groups_stay_whole(self) -> Self:
+        if self.partition_keys and self.on_item_error == "isolate":
+            raise ValueError(
+                "on_item_error: isolate would divide what partition_keys make belong together. Remove one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _side_inputs_that_are_there(self) -> Self:
         for word in self.arguments:
             for name in re.findall(r"\$\{\{\s*side_inputs\.([^}\s]+)\s*\}\}", word):
@@ -373,6 +420,26 @@ class JobConfig(BaseModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Addresses without what would let somebody in."""
         return [(name, _without_signatures(value)) for name, value in super().__repr_args__()]
+
+    @property
+    def isolates(self) -> bool:
+        """Whether a mini-batch may be divided."""
+        if self.on_item_error is None:
+            return self.output_action == "append_row" and not self.partition_keys
+        return self.on_item_error == "isolate"
+
+    @property
+    def fewest_nodes(self) -> int:
+        return int(str(self.node_count).partition("-")[0])
+
+    @property
+    def most_nodes(self) -> int:
+        return int(str(self.node_count).rpartition("-")[2])
+
+    @property
+    def backs_up(self) -> bool:
+        """Whether two attempts may be made at the same time."""
+        return self.output_action == "append_row" if self.backup_attempts is None else self.backup_attempts
 
     @property
     def init_seconds(self) -> float:

@@ -32,7 +32,6 @@ OTHER_NAMES = {
     "compute_target": "cluster",
     "data": "inputs",
     "entry_point": "entry_script",
-    "environment": "cluster, and start daskscore in the environment that the script needs",
     "input_data": "inputs",
     "instance_count": "node_count",
     "max_concurrency_per_instance": "process_count_per_node",

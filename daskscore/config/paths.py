@@ -26,6 +26,8 @@ def absolute(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
     for key in ("source_directory", "output"):
         if key in found:
             found[key] = _absolute_input(found[key], base)
+    if "environment" in found:
+        found["environment"] = _absolute_environment(found["environment"], base)
     if isinstance(found.get("side_inputs"), Mapping):
         found["side_inputs"] = {name: _absolute_input(path, base) for name, path in found["side_inputs"].items()}
     if isinstance(found.get("models"), (str, os.PathLike, Mapping)):
@@ -46,6 +48,12 @@ def _absolute_input(entry: Any, base: Path) -> Any:
     if isinstance(entry, Mapping):
         return {**entry, "path": _absolute(entry["path"], base)} if "path" in entry else dict(entry)
     return _absolute(entry, base)
+
+
+def _absolute_environment(wanted: Any, base: Path) -> Any:
+    if isinstance(wanted, Mapping):
+        return {**wanted, "conda_file": _absolute(wanted["conda_file"], base)} if "conda_file" in wanted else wanted
+    return wanted if str(wanted).strip().lower() == "current" else _absolute(wanted, base)
 
 
 def _absolute(path: Any, base: Path) -> Any:

@@ -86,6 +86,21 @@ def read_names(value: object) -> object:
     return list(names)
 
 
+def read_range(value: object) -> int | str:
+    """A number of at least 1, or two of them like `2-10`."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", value)):
+        fewest, most = int(found[1]), int(found[2])
+        if 1 <= fewest <= most:
+            return fewest if fewest == most else f"{fewest}-{most}"
+        raise not_usable()
+    number = check_number(value)
+    if isinstance(number, str) and re.fullmatch(r"\s*\d+\s*", number):
+        number = int(number)
+    if not isinstance(number, int) or number < 1:
+        raise not_usable()
+    return number
+
+
 def read_output(value: object) -> object:
     """A local path, an address, or a mapping of an address and its storage options."""
     given = value if isinstance(value, Mapping) else {"path": value}

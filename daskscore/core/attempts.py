@@ -41,6 +41,7 @@ _NUMBER = struct.Struct("<Q")
 _RING = 64
 _ROOM = RECENT_BYTES - _RING
 
+_OTHER_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _FIRST_ITEM = re.compile(r'(?:^\[|"files":\[|"file":)("(?:[^"\\]|\\.)*")')
 
 
@@ -69,6 +70,7 @@ def quoted(text: str) -> bytes:
     if len(text) > MESSAGE_CHARACTERS:
         text = text[:MESSAGE_CHARACTERS] + " …"
     text = text.replace('"', '""').replace("\r", "\\r").replace("\n", "\\n")
+    text = _OTHER_CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     return b'"%b"' % text.encode(errors="backslashreplace")
 
 

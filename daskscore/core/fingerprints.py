@@ -13,10 +13,17 @@ _VALUES = (
 )
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (.+)$', re.MULTILINE)
 
+STOOD = "Where it stood (most recent call last):"
+"""Before the frames of a script that was ended because it took too long."""
+
 
 def fingerprint(message: str, traceback: str) -> str:
     """Twelve letters that two failures share when their cause looks the same."""
-    frames = [f"{file}:{line}:{function}" for file, line, function in _FRAME.findall(traceback)]
+    _, stood, where = traceback.rpartition(STOOD)
+    if stood:  # in which line of a loop it was, and what its other threads did, is chance
+        frames = [f"{file}:{function}" for file, _, function in _FRAME.findall(where)]
+    else:
+        frames = [f"{file}:{line}:{function}" for file, line, function in _FRAME.findall(traceback)]
     return hashlib.sha256("\n".join([*frames, without_values(message)]).encode(errors="replace")).hexdigest()[:12]
 
 

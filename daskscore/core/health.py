@@ -1,4 +1,4 @@
-"""When a node whose init() keeps failing is set aside, and when there is no hope left for the job."""
+"""When a node where init(), or each attempt, keeps failing is set aside, and when there is no hope left for the job."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Health:
     slots_per_node: int
     failures: dict[str, int] = field(default_factory=dict)
     total: int = 0
+    _streaks: dict[str, int] = field(default_factory=dict)
+    """Of nodes that have been tried: how many attempts have failed there since the last that went well."""
 
     def init_failed(self, node: str) -> None:
         self.failures[node] = self.failures.get(node, 0) + 1
@@ -25,7 +27,17 @@ class Health:
 
     def set_aside(self, node: str) -> bool:
         """A node on which every try failed gets no more work."""
-        return self.failures.get(node, 0) >= 3 * self.slots_per_node
+        return self.failures.get(node, 0) >= 3 * self.slots_per_node or self._fails_alone(node)
+
+    def tried(self, node: str, *, scored: int, failed: int) -> None:
+        """Attempts at mini-batches, or at groups of them."""
+        self._streaks[node] = 0 if scored else self._streaks.get(node, 0) + failed
+
+    def _fails_alone(self, node: str) -> bool:
+        """Every attempt fails there, and goes well elsewhere."""
+        if self._streaks.get(node, 0) < 3 * self.slots_per_node + 3:
+            return False
+        return any(not streak for other, streak in self._streaks.items() if other != node)
 
     def hopeless(self, nodes: set[str], *, seconds: float) -> bool:
         """All nodes are set aside; or all have failed, twice per slot, in more than two minutes. One good node is hope."""

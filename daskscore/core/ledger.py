@@ -7,10 +7,16 @@ given up). No clock, no I/O; memory depends on what is in flight, not on how man
 from __future__ import annotations
 
 import heapq
+import random
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from daskscore.core.backoff import Backoff
+from daskscore.core.fingerprints import fingerprint
+from daskscore.core.isolation import Divided, Isolation, Share
 from daskscore.core.model import Failure, ItemFailure, Kind, Outcome, Segment, Span
 from daskscore.core.pacing import after_losses
 from daskscore.core.thresholds import Tally
@@ -29,12 +35,31 @@ class Waiting(NamedTuple):
     losses: int
 
 
+class _Resting(NamedTuple):
+    """What failed for a reason that passes by itself, and is tried again from then on."""
+
+    due: float
+    number: int
+    what: Waiting | Isolation
+
+
+class Handed(NamedTuple):
+    """What goes into one bundle."""
+
+    bundle: int
+    spans: tuple[Span, ...]
+    share: Share | None = None
+    """Not the whole mini-batch, of which there is one, but only these of its items."""
+
+
 @dataclass(frozen=True, slots=True)
 class GivenUp:
     """A mini-batch that will not be tried again, and the failure of its last try."""
 
     failure: Failure
     attempts: int
+    share: Share | None = None
+    """Only these of its items; the others have their rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +70,29 @@ class Settlement:
     item_failures: tuple[ItemFailure, ...] = ()
     given_up: tuple[GivenUp, ...] = ()
     attempts: int = 0
+    share_attempts: int = 0
+    """Of these, the ones at shares of a mini-batch."""
+    shares: tuple[tuple[int, int, int], ...] | None = None
+    """Of a mini-batch that was divided: which of its items each segment has, and how many of them have no result."""
     lost_attempts: int = 0
+    dropped: int | None = None
+    """A bundle whose outcome is not wanted any more: its twin was faster."""
+
+    @property
+    def isolated(self) -> set[int]:
+        """Mini-batches that have rows, and items that were given up alone."""
+        return {final.failure.index for final in self.given_up if final.share is not None}
+
+
+NOTHING = Settlement()
+ISOLATES_AT_MOST = 1_000
+"""Attempts at shares, where the job does not say; and one for each so many mini-batches: """
+MINI_BATCHES_PER_SHARE = 10
+RESTS = Backoff(attempts=10, seconds=900.0, first_pause=1.0, longest_pause=60.0)
+LONGEST_REST = 3600.0
+"""Where a service asks for more."""
+NOT_ISOLATED = (Kind.INPUT, Kind.LOST)
+"""Failures that come from no item, or that name theirs already."""
 
 
 @dataclass(slots=True)
@@ -59,13 +106,34 @@ class Ledger:
     """How many items a mini-batch has; asked only for those that failed."""
     complete: bool = True
     """No mini-batches will be added."""
+    isolates: bool = False
+    """A mini-batch that keeps failing is divided until what makes it fail stands alone."""
+    isolation_attempts: int | None = None
+    """How many attempts at shares the whole run may make; None: by the number of mini-batches."""
+    backoff: Backoff = RESTS
+    """How long what passes by itself is waited for."""
+    chance: Callable[[], float] = random.random
 
     rows: int = 0
+    share_attempts: int = 0
     _waiting: list[Waiting] = field(default_factory=list)
     _waiting_count: int = 0
     _running: dict[int, tuple[Waiting, ...]] = field(default_factory=dict)
+    _shares: deque[Isolation] = field(default_factory=deque)
+    """Their next share may be handed out now."""
+    _running_shares: dict[int, Isolation] = field(default_factory=dict)
+    _alone: dict[int, int] = field(default_factory=dict)
+    """Of mini-batches that are divided: how many of their items are known to have failed."""
+    _fingerprints: dict[int, str] = field(default_factory=dict)
+    """Of the last failure of mini-batches that have tries left."""
+    _resting: list[_Resting] = field(default_factory=list)
+    """A heap: the next one due is the first."""
+    _rests: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """How often a mini-batch has rested, and since when."""
     _failing: int = 0
     _all_handed_out: bool = False
+    _twins: dict[int, int] = field(default_factory=dict)
+    """Of two bundles with the same mini-batches each names the other."""
     _next_bundle: int = 0
     _tally: Tally = field(init=False)
 
@@ -77,30 +145,60 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Mini-batches that could be handed out now."""
-        return self._waiting_count
+        return self._waiting_count + len(self._shares)
 
     @property
     def running(self) -> int:
         """Bundles that are out."""
-        return len(self._running)
+        return len(self._running) + len(self._running_shares)
 
     @property
     def finished(self) -> bool:
-        return self.complete and not self._waiting and not self._running
+        return self.complete and not self.waiting and not self.running and not self._resting
+
+    @property
+    def resting(self) -> int:
+        """Mini-batches that wait until what made them fail has passed."""
+        return len(self._resting)
 
     @property
     def tally(self) -> Tally:
         all_handed_out = self._all_handed_out or (self.complete and not self._waiting)
-        return replace(self._tally, failing_mini_batches=self._failing, all_handed_out=all_handed_out)
+        return replace(
+            self._tally,
+            failed_items=self._tally.failed_items + sum(self._alone.values()),
+            failing_mini_batches=self._failing,
+            all_handed_out=all_handed_out,
+        )
 
-    def restore(self, settled: Iterable[tuple[int, int]], tally: Tally, rows: int) -> None:
-        """Continue where an earlier driver stopped: `settled` are (first, count) of what is done or given up."""
+    @property
+    def most_share_attempts(self) -> int:
+        """How many attempts at shares there may be in all."""
+        if self.isolation_attempts is not None:
+            return self.isolation_attempts if self.isolation_attempts >= 0 else sys.maxsize
+        return ISOLATES_AT_MOST + self.mini_batches // MINI_BATCHES_PER_SHARE
+
+    def restore(
+        self,
+        settled: Iterable[tuple[int, int]],
+        tally: Tally,
+        rows: int,
+        share_attempts: int = 0,
+        divided: Iterable[Divided] = (),
+    ) -> None:
+        """Continue where an earlier driver stopped: `settled` are (first, count) of what is done or given up.
+
+        Of what is `divided`, only some items are left to be tried.
+        """
         self._waiting.clear()
         self._waiting_count = 0
         self._tally = tally
         self.rows = rows
+        self.share_attempts = share_attempts
+        self._shares = deque(Isolation.restored(one, tries_alone=self.max_try) for one in divided)
+        self._alone = {one.index: one.failed_items for one in self._shares if one.failed_items}
         start = 0
-        for first, count in sorted(settled):
+        for first, count in sorted([*settled, *((isolation.index, 1) for isolation in self._shares)]):
             if first < start:
                 raise InternalError(f"mini-batch {first} is settled twice in the journal")
             if first > start:
@@ -116,8 +214,26 @@ class Ledger:
         self.mini_batches, self.items, self.complete = mini_batches, items, complete
         self._tally = replace(self._tally, total_items=items, total_mini_batches=mini_batches)
 
-    def hand_out(self, size: int) -> tuple[int, tuple[Span, ...]]:
-        """The next mini-batches in plan order, at most `size`: the id of their bundle, and their spans."""
+    def wake(self, now: float) -> bool:
+        """What has rested long enough may be handed out; whether there was anything."""
+        woken = 0
+        while self._resting and self._resting[0].due <= now:
+            what = heapq.heappop(self._resting).what
+            if isinstance(what, Isolation):
+                self._shares.append(what)
+            else:
+                self._wait(what)
+            woken += 1
+        return woken > 0
+
+    def hand_out(self, size: int) -> Handed:
+        """The next mini-batches in plan order, at most `size`, or a share of one."""
+        self._next_bundle += 1
+        if self._shares:
+            isolation = self._shares.popleft()
+            self._running_shares[self._next_bundle] = isolation
+            tries = isolation.tries + isolation.attempts
+            return Handed(self._next_bundle, (Span(isolation.index, 1, tries),), isolation.next())
         taken: list[Waiting] = []
         losses = self._waiting[0].losses
         room = after_losses(size, losses)
@@ -130,12 +246,46 @@ class Ledger:
             room -= span.size
             self._waiting_count -= span.size
         self._all_handed_out |= self.complete and not self._waiting
-        self._next_bundle += 1
         self._running[self._next_bundle] = tuple(taken)
-        return self._next_bundle, tuple(Span(span.first, span.size, span.tries) for span in taken)
+        return Handed(self._next_bundle, tuple(Span(span.first, span.size, span.tries) for span in taken))
 
-    def settle(self, outcome: Outcome) -> Settlement | None:
+    def share_of(self, bundle: int) -> Share | None:
+        """What a bundle was that is out, if it was no whole mini-batches."""
+        isolation = self._running_shares.get(bundle)
+        return isolation.next() if isolation is not None else None
+
+    def back_up(self, bundle: int) -> Handed | None:
+        """The same once more, for another slot: the first outcome of the two counts. None for what has a twin already."""
+        if bundle in self._twins or (bundle not in self._running and bundle not in self._running_shares):
+            return None
+        self._next_bundle = twin = self._next_bundle + 1
+        self._twins |= {bundle: twin, twin: bundle}
+        if isolation := self._running_shares.get(bundle):
+            self._running_shares[twin] = isolation
+            tries = isolation.tries + isolation.attempts
+            return Handed(twin, (Span(isolation.index, 1, tries),), isolation.next())
+        self._running[twin] = sent = self._running[bundle]
+        return Handed(twin, tuple(Span(span.first, span.size, span.tries) for span in sent))
+
+    def size(self, bundle: int) -> int:
+        """How many mini-batches a bundle has that is out."""
+        return sum(span.size for span in self._running.get(bundle, ())) or 1
+
+    def settle(self, outcome: Outcome, now: float = 0.0) -> Settlement | None:
         """Account for an outcome; None for the late word of a bundle that was replaced meanwhile."""
+        twin = self._twins.pop(outcome.bundle, None)
+        if twin is not None:
+            del self._twins[twin]
+            if not outcome.segments and not outcome.failures:
+                self._take_back(outcome.bundle)
+                return NOTHING
+            self._take_back(twin)
+        settlement = self._settle(outcome, now)
+        return settlement if settlement is None or twin is None else replace(settlement, dropped=twin)
+
+    def _settle(self, outcome: Outcome, now: float) -> Settlement | None:
+        if isolation := self._running_shares.pop(outcome.bundle, None):
+            return self._settle_share(isolation, outcome, now)
         sent = self._running.pop(outcome.bundle, None)
         if sent is None:
             return None
@@ -146,6 +296,8 @@ class Ledger:
         tries: dict[int, int] = {}
         for part, source in _match(sent, sorted(parts, key=lambda part: part.first)):
             if part.failure is not None:
+                if self._rest(part.failure, source, now):
+                    continue
                 if final := self._failed(part.failure, source):
                     given_up.append(final)
             elif not part.started:
@@ -153,6 +305,9 @@ class Ledger:
             elif source.tries:
                 self._failing -= part.size
                 tries[part.first] = source.tries
+                self._forget(part.first)
+            elif self._rests:
+                self._rests.pop(part.first, None)
         self._scored(outcome.segments)
         attempts = sum(segment.size for segment in outcome.segments) + len(outcome.failures)
         # A mini-batch with failed items is a segment of its own, so its index is where its part begins.
@@ -161,6 +316,19 @@ class Ledger:
 
     def lose(self, bundle: int, message: str) -> Settlement | None:
         """The machine that had this bundle is gone: that is charged to the machine, not as a try."""
+        twin = self._twins.pop(bundle, None)
+        if twin is not None:
+            del self._twins[twin]
+            lost = self.size(bundle)
+            self._take_back(bundle)
+            return Settlement(lost_attempts=lost)
+        if isolation := self._running_shares.pop(bundle, None):
+            isolation.losses += 1
+            if isolation.losses < LOSSES_ALLOWED:
+                self._shares.append(isolation)
+                return Settlement(lost_attempts=1)
+            isolation.give_up(message)
+            return replace(self._finish(isolation), lost_attempts=1)
         sent = self._running.pop(bundle, None)
         if sent is None:
             return None
@@ -175,20 +343,111 @@ class Ledger:
                 given_up.append(GivenUp(failure, attempts=span.tries + span.losses + 1))
         return Settlement(given_up=tuple(given_up), lost_attempts=sum(span.size for span in sent))
 
+    def end_divisions(self, why: str) -> list[Settlement]:
+        """The run fails: of mini-batches in which items have failed alone, these are named, and what was not tried too."""
+        left = [*self._shares, *self._running_shares.values(), *(rest.what for rest in self._resting)]
+        found = {one.index: one for one in left if isinstance(one, Isolation) and one.failed_items}
+        self._shares = deque(one for one in self._shares if one.index not in found)
+        self._running_shares = {bundle: one for bundle, one in self._running_shares.items() if one.index not in found}
+        self._resting = [rest for rest in self._resting if rest.number not in found]
+        heapq.heapify(self._resting)
+        for isolation in found.values():
+            isolation.give_up(why)
+        return [self._finish(isolation) for isolation in found.values()]
+
+    def _take_back(self, bundle: int) -> None:
+        """It is out no more, and its twin has all that was in it."""
+        self._running.pop(bundle, None)
+        self._running_shares.pop(bundle, None)
+
     def _wait(self, span: Waiting) -> None:
         heapq.heappush(self._waiting, span)
         self._waiting_count += span.size
 
+    def _rest(self, failure: Failure, what: Waiting | Isolation, now: float) -> bool:
+        """Try it again later, if it passes by itself and has not been waited for long enough."""
+        if failure.retry_after is None:
+            return False
+        rests, since = self._rests.get(failure.index, (0, now))
+        pause = self.backoff.pause(rests + 1, now - since, self.chance())
+        if pause is None:
+            return False
+        self._rests[failure.index] = rests + 1, since
+        if isinstance(what, Waiting):
+            what = what._replace(first=failure.index, size=1)
+        pause = max(pause, min(failure.retry_after, LONGEST_REST))
+        heapq.heappush(self._resting, _Resting(now + pause, failure.index, what))
+        return True
+
+    def _forget(self, index: int) -> None:
+        """What was noted about its failures: it has come to its end."""
+        self._fingerprints.pop(index, None)
+        self._rests.pop(index, None)
+        self._alone.pop(index, None)
+
     def _failed(self, failure: Failure, source: Waiting) -> GivenUp | None:
         tries = source.tries + 1
-        if tries < self.max_try and (failure.kind is not Kind.INPUT or failure.may_pass):
+        left = tries < self.max_try and (failure.kind is not Kind.INPUT or failure.may_pass)
+        if self.isolates and failure.kind not in NOT_ISOLATED:
+            cause = fingerprint(failure.message, failure.traceback)
+            if not left or self._fingerprints.get(failure.index) == cause:
+                items = self.items_in(failure.index)
+                if items > 1 and self.share_attempts + len(self._shares) < self.most_share_attempts:
+                    self._failing += source.tries == 0
+                    self._shares.append(Isolation(failure.index, items, failure, tries))
+                    return None
+            self._fingerprints[failure.index] = cause
+        if left:
             self._failing += source.tries == 0
             self._wait(Waiting(failure.index, 1, tries, source.losses))
             return None
         self._give_up(failure.index, was_failing=source.tries > 0)
         return GivenUp(failure, attempts=tries)
 
+    def _settle_share(self, isolation: Isolation, outcome: Outcome, now: float) -> Settlement:
+        """One attempt more at some of its items; when that was the last one, all of the mini-batch is settled."""
+        if not outcome.segments and not outcome.failures:
+            self._shares.append(isolation)
+            return NOTHING
+        if outcome.failures and self._rest(outcome.failures[0], isolation, now):
+            return Settlement(attempts=1)
+        if outcome.segments:
+            isolation.scored(outcome.segments[0], outcome.item_failures)
+        else:
+            self._failing += not isolation.counts
+            isolation.failed(outcome.failures[0])
+        if isolation.failed_items:
+            self._alone[isolation.index] = isolation.failed_items
+        self.share_attempts += 1
+        if isolation.searching and self.share_attempts >= self.most_share_attempts:
+            isolation.stop_searching(
+                "which of its items is to blame was not searched to the end: isolation_attempts are used up"
+            )
+        if isolation.hopeless:
+            isolation.give_up("its first items failed alike, each alone, and this one was not tried alone")
+        if isolation.finished:
+            return replace(self._finish(isolation), attempts=1, share_attempts=1)
+        self._shares.append(isolation)
+        return Settlement(attempts=1, share_attempts=1)
+
+    def _finish(self, isolation: Isolation) -> Settlement:
+        poison = isolation.poison()
+        if (
+            isolation.failure.kind is Kind.BAD_OUTPUT and isolation.tries and not poison
+        ):  # only all of it together is bad
+            self._give_up(isolation.index, was_failing=isolation.counts)
+            return Settlement(given_up=(GivenUp(isolation.failure, isolation.tries),))
+        self._failing -= isolation.counts
+        self._forget(isolation.index)
+        segments = isolation.segments()
+        given_up = tuple(GivenUp(found.failure, found.attempts, found.share) for found in poison)
+        settlement = Settlement(segments, isolation.item_failures(), given_up, shares=isolation.shares())
+        self._scored(segments)
+        self._tally = self._tally.with_isolated(len(settlement.isolated))
+        return settlement
+
     def _give_up(self, index: int, *, was_failing: bool) -> None:
+        self._forget(index)
         self._failing -= was_failing
         self._tally = self._tally.with_given_up(self.items_in(index))
 

@@ -73,6 +73,8 @@ class Bundle:
     lines: bytes = b""
     box_seconds: float = 1.0
     """After this long the scorer hands back what it has not started."""
+    avoid: tuple[str, ...] = ()
+    """Node and process of scorers that should not have it, where there is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,15 @@ class Failure:
     seconds: float = 0.0
     may_pass: bool = False
     """Of kind input: another try may find a storage, or a disk, that is well again."""
+    retry_after: float | None = None
+    """It passes by itself, after so many seconds at least: another try, later, is none of `run_max_try`."""
+    place: str = ""
+    """Node and process, as in processed_mini-batches.csv."""
+    peak_memory: int = 0
+    """The most bytes that the process has held; 0: not known."""
+    signal: int | None = None
+    exit_code: int | None = None
+    """Which of the two has ended the process, of kind crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,10 @@ class ItemFailure:
     """How many they are, where records of a table that stand one after the other are named together."""
     attempts: int = 1
     """How often the mini-batch was tried, this one included; only the ledger knows."""
+    seconds: float = 0.0
+    """What the attempt took; 0: not known."""
+    place: str = ""
+    peak_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

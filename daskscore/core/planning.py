@@ -103,10 +103,43 @@ def names_in(plan_line: bytes) -> list[Named]:
     if "pickle" in found:
         return [Named(found["pickle"], found["items"])]
     names = []
-    for piece in found["pieces"]:
+    for piece, (start, stop) in zip(found["pieces"], records_wanted(found), strict=True):
         source, row = source_of(piece, found.get("keys", {}))
-        names.append(Named(name_of_rows(source, row, piece["items"]), piece["items"]))
+        names.append(Named(name_of_rows(source, row + start, stop - start), stop - start))
     return names
+
+
+def share_of(plan_line: bytes, start: int, stop: int) -> bytes:
+    """The line of a mini-batch that has only these items of another; what cannot be cut is read whole, and less given."""
+    found = json.loads(plan_line)
+    if isinstance(found, list):
+        return line(found[start:stop])
+    if "files" in found:
+        return line(found["files"][start:stop], found.get("keys"))
+    pieces: list[Piece] = []
+    before, (outer, _) = 0, found.get("only", (0, 0))
+    start, stop = outer + start, outer + stop
+    for piece in found["pieces"]:
+        first = before
+        before += piece["items"]
+        if before <= start or first >= stop:
+            continue
+        if not pieces:
+            start, stop, before = start - first, stop - first, before - first
+        pieces.append(piece)
+    return _encode({**found, "pieces": pieces, "only": [start, stop]}).encode("ascii") + b"\n"
+
+
+def records_wanted(found: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Of each piece of a line: which of its records are meant, counted from the piece's first."""
+    start, stop = found.get("only", (0, None))
+    wanted, before = [], 0
+    for piece in found["pieces"]:
+        number = piece["items"]
+        last = number if stop is None else min(number, stop - before)
+        wanted.append((max(0, start - before), last))
+        before += number
+    return wanted
 
 
 def source_of(piece: Piece, keys: Keys) -> tuple[str, int]:

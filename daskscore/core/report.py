@@ -36,6 +36,8 @@ class Report:
     """The file of rows, or for summary_only the output folder."""
     folder: str
     """The output folder, where logs and failed_items.jsonl are."""
+    isolation_attempts: int = 0
+    """Of the attempts, those at parts of mini-batches that had kept failing."""
     message: str = ""
     """Why the run failed or stopped; empty when it is Completed."""
     traceback: str = ""

@@ -23,7 +23,9 @@ class Tally:
     succeeded_mini_batches: int = 0
     """Gave rows and are committed, short ones included."""
     short_mini_batches: int = 0
-    """Of these, the ones with at least one failed item."""
+    """Of these, the ones that went well and have at least one failed item."""
+    isolated_mini_batches: int = 0
+    """Of these, the ones that failed as a whole, and whose items were then tried in shares: some of them failed again."""
     given_up_mini_batches: int = 0
     """Failed on their last try."""
     failing_mini_batches: int = 0
@@ -39,6 +41,25 @@ class Tally:
             failed_items=self.failed_items + segment.failed_items,
             succeeded_mini_batches=self.succeeded_mini_batches + segment.size,
             short_mini_batches=self.short_mini_batches + bool(segment.failed_items),
+        )
+
+    def with_isolated(self, mini_batches: int) -> Tally:
+        """After the segments of mini-batches were counted that have failed items since they were divided."""
+        return replace(
+            self,
+            short_mini_batches=self.short_mini_batches - mini_batches,
+            isolated_mini_batches=self.isolated_mini_batches + mini_batches,
+        )
+
+    def without(self, mini_batches: int, *, items: int, failed_items: int, short: bool = False) -> Tally:
+        """Before mini-batches that were divided, or are `short`, get a new chance."""
+        return replace(
+            self,
+            succeeded_items=self.succeeded_items - items + failed_items,
+            failed_items=self.failed_items - failed_items,
+            succeeded_mini_batches=self.succeeded_mini_batches - mini_batches,
+            short_mini_batches=self.short_mini_batches - (mini_batches if short else 0),
+            isolated_mini_batches=self.isolated_mini_batches - (0 if short else mini_batches),
         )
 
     def with_given_up(self, items: int, mini_batches: int = 1) -> Tally:
@@ -63,7 +84,7 @@ class Thresholds:
     def failed_mini_batches(self, tally: Tally) -> int:
         """A short return makes a failed mini-batch only where items are checked at all."""
         short = tally.short_mini_batches if self.error_threshold >= 0 else 0
-        return tally.given_up_mini_batches + short
+        return tally.given_up_mini_batches + tally.isolated_mini_batches + short
 
     def exceeded(self, tally: Tally) -> str | None:
         """Why the job must stop now, or None."""
@@ -92,7 +113,9 @@ class Thresholds:
 
     def at_the_end(self, tally: Tally) -> str | None:
         """Why a run with nothing left to do has failed all the same, or None."""
-        succeeded = tally.succeeded_items if self.append_row else tally.succeeded_mini_batches
+        succeeded = tally.succeeded_items
+        if not self.append_row:
+            succeeded += tally.succeeded_mini_batches - tally.isolated_mini_batches
         if succeeded == 0:
             return NOTHING_SUCCEEDED
         return self.exceeded(tally)

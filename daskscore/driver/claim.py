@@ -48,10 +48,14 @@ class Claim:
             shutil.rmtree(folder, ignore_errors=True)
         layout.parts.mkdir()
         layout.new_plan.rename(layout.plan)
-        unfinished = layout.job.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(job, indent=1))
-        unfinished.rename(layout.job)
+        self.store(job)
         self.keep = True
+
+    def store(self, job: dict[str, Any]) -> None:
+        """Keep the settings with the run."""
+        unfinished = self.layout.job.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(job, indent=1))
+        unfinished.rename(self.layout.job)
 
     def stored_job(self) -> dict[str, Any]:
         """The settings that the run to be continued was begun with."""

@@ -6,14 +6,18 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from distributed import Future
 
+from daskscore.core.alike import Alike
+from daskscore.core.fingerprints import fingerprint
 from daskscore.core.health import Health
 from daskscore.core.layout import Layout
-from daskscore.core.ledger import Ledger, Settlement
-from daskscore.core.model import Bundle, Outcome, Segment, Status
+from daskscore.core.ledger import Handed, Ledger, Settlement
+from daskscore.core.model import Bundle, Failure, Kind, Outcome, Segment, Span, Status
 from daskscore.core.pacing import BOX_SECONDS, LIMIT_BYTES, Pacing
+from daskscore.core.stragglers import needs_backup
 from daskscore.core.thresholds import Thresholds
 from daskscore.driver.account import commit_record
 from daskscore.driver.journal import Journal
@@ -29,6 +33,8 @@ BUNDLES_PER_SLOT = 3
 LOOK_SECONDS = 0.25
 COUNT_SECONDS = 1.0
 """How often the slots are counted."""
+
+QUEUE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +74,42 @@ class Engine:
     pacing: Pacing
     thresholds: Thresholds
     health: Health
+    alike: Alike
     patience: Patience
     progress: Progress
     logs: Logs
     interrupted: Callable[[], bool]
+    backs_up: bool = True
+    """Near the end, start a second attempt at what takes long."""
     clock: Callable[[], float] = time.monotonic
+    ask_queue: Callable[[], str] | None = None
+    """What is said of workers that are asked for and not there; nothing where all have come."""
     lost: int = 0
     """Items that failed before there were mini-batches."""
     first_trouble: Trouble | None = None
     _arrived: queue.SimpleQueue[tuple[int, Future[Outcome]]] = field(default_factory=queue.SimpleQueue)
     _futures: dict[int, Future[Outcome]] = field(default_factory=dict)
     _said: str = ""
+    _idle_since: float = 0.0
+    """So long a slot has had nothing to do while nothing waited."""
+    _failed_in: dict[int, str] = field(default_factory=dict)
+    """The process in which a mini-batch has failed last."""
     _slots: dict[str, int] = field(default_factory=dict)
     """Of each worker, by address."""
     _nodes: dict[str, str] = field(default_factory=dict)
     """The node of each worker that has been heard of, by address."""
+    _told_aside: set[str] = field(default_factory=set)
+    """Nodes that get no more work, as the user knows."""
+    _queued: str = ""
+    _queue_asked: float = -1e9
     _counted: float = -1e9
     _began: float = 0.0
     _ready: bool = False
     """Some scorer has got through init()."""
     _moved: float = 0.0
     """When something was last settled."""
+    _broken: str = ""
+    """Why the script is thought to fail at everything."""
 
     def run(self) -> Verdict:
         """Until nothing is left, a threshold is passed, nothing can move any more, or the user interrupts."""
@@ -96,6 +117,9 @@ class Engine:
         try:
             verdict = self._work()
             self._end_flight()
+            if verdict.status is Status.FAILED:
+                for settlement in self.ledger.end_divisions("the run ended before all of its mini-batch was tried"):
+                    self._commit(settlement)
         finally:
             for future in self._futures.values():
                 future.release()
@@ -108,13 +132,15 @@ class Engine:
             if error := self.plan.error:
                 return self._listing_failed(error)
             self._grow()
+            if self.ledger.wake(self.clock()):
+                self._moved = self.clock()
             self._fill()
             self._take(LOOK_SECONDS)
             self.progress.show(self.ledger)
             self.logs.progress(self.ledger.tally)
             if self.interrupted():
                 return Verdict(Status.CANCELED, "interrupted")
-            if reason := self.thresholds.exceeded(self.ledger.tally) or self._cannot_move():
+            if reason := self.thresholds.exceeded(self.ledger.tally) or self._broken or self._cannot_move():
                 return Verdict(Status.FAILED, reason)
         if reason := self.thresholds.at_the_end(self.ledger.tally):
             return Verdict(Status.FAILED, reason)
@@ -142,19 +168,59 @@ class Engine:
     def _fill(self) -> None:
         """Keep the window full, no more."""
         self._count_slots()
+        self._tell_of_queue()
         usable = {address: slots for address, slots in self._slots.items() if not self._set_aside(address)}
+        for node in {self._nodes[address] for address in self._slots if address not in usable} - self._told_aside:
+            self._told_aside.add(node)
+            self.progress.say(f"node {node} gets no more work: everything fails there")
+            self.logs.event(f"Node {node} gets no more work: everything fails there.", level="WARNING")
         slots = sum(usable.values())
-        restricted = list(usable) if len(usable) < len(self._slots) else None
         by_bytes = max(1, LIMIT_BYTES // max(self.plan.line_bytes, 1))
         while self.ledger.waiting and self.ledger.running < BUNDLES_PER_SLOT * slots:
             size = min(self.pacing.size(waiting=self.ledger.waiting, slots=slots), by_bytes)
-            self._submit(size, restricted)
+            self._submit(self.ledger.hand_out(size), usable)
+        self._back_up(usable)
 
-    def _submit(self, size: int, addresses: list[str] | None) -> None:
-        number, spans = self.ledger.hand_out(size)
-        future = self.workers.submit(Bundle(number, spans, self.plan.lines(spans), BOX_SECONDS), addresses)
+    def _back_up(self, usable: dict[str, int]) -> None:
+        """Near the end, what is much slower than its peers is tried a second time where a slot has nothing to do."""
+        now = self.clock()
+        idle = sum(usable.values()) - self.ledger.running
+        if not self.backs_up or self.ledger.waiting or not self.ledger.complete or idle <= 0:
+            self._idle_since = now
+            return
+        for number in list(self._futures)[:idle]:
+            if needs_backup(
+                idle_seconds=now - self._idle_since,
+                size=self.ledger.size(number),
+                seconds_each=self.pacing.seconds_each,
+                finished=self.ledger.tally.succeeded_mini_batches,
+            ) and (handed := self.ledger.back_up(number)):
+                self.logs.event(f"Mini batch {handed.spans[0].first} takes long: another slot tries it too.")
+                self._submit(handed, usable)
+
+    def _submit(self, handed: Handed, usable: dict[str, int]) -> None:
+        number, spans, share = handed
+        lines = self.plan.lines(spans) if share is None else self.plan.share(spans[0].first, *share)
+        avoid = self._avoided(spans)
+        bundle = Bundle(number, spans, lines, BOX_SECONDS, avoid=avoid)
+        future = self.workers.submit(bundle, self._addresses(usable, spans, avoid))
         self._futures[number] = future
         future.add_done_callback(lambda done, number=number: self._arrived.put((number, done)))
+
+    def _avoided(self, spans: tuple[Span, ...]) -> tuple[str, ...]:
+        """Processes in which these mini-batches have failed last."""
+        if not self._failed_in:
+            return ()
+        found = {self._failed_in.get(span.first, "") for span in spans if span.tries}
+        return tuple(sorted(found - {""}))
+
+    def _addresses(self, usable: dict[str, int], spans: tuple[Span, ...], avoid: tuple[str, ...]) -> list[str] | None:
+        """Where a bundle may go; None: anywhere. What another process could not score either goes to another node."""
+        addresses = list(usable)
+        if avoid and any(span.tries > 1 for span in spans):
+            nodes = {place.partition("/")[0] for place in avoid}
+            addresses = [address for address in usable if self._nodes.get(address) not in nodes] or addresses
+        return addresses if len(addresses) < len(self._slots) else None
 
     def _take(self, seconds: float) -> None:
         """Wait for an outcome, and settle all that have come."""
@@ -185,18 +251,32 @@ class Engine:
             self._note_trouble(Trouble(failure.message, failure.traceback, failure.log))
         self.keep_logs(outcome.logs or {})
         outcome = self._keep_rows(outcome)
-        settlement = self.ledger.settle(outcome)
+        share = self.ledger.share_of(outcome.bundle)
+        settlement = self.ledger.settle(outcome, self.clock())
         if settlement is None:
             return
+        if (unwanted := self._futures.pop(settlement.dropped or -1, None)) is not None:
+            self.workers.drop(settlement.dropped or -1, unwanted)
         if settlement.attempts or (outcome.initialized and not self._ready):
             self._ready = True
             self._moved = self.clock()
         for failed in outcome.failures:
-            self.logs.failed(failed, self.plan.items)
+            self.logs.failed(failed, partial(self.plan.items, failed.index, *(share or ())))
             message = f"mini-batch {failed.index}: {failed.message}"
             self._note_trouble(Trouble(message, failed.traceback, failed.log))
-        done = sum(segment.size for segment in outcome.segments) + len(outcome.failures)
-        self.pacing.learn(done, outcome.seconds)
+            self._failed_in[failed.index] = failed.place
+        for short in outcome.item_failures[:1]:
+            self._note_trouble(Trouble(f"{short.item}: {short.message}", "", short.log))
+        for segment in outcome.segments if self._failed_in else ():
+            for index in [index for index in self._failed_in if segment.first <= index < segment.stop]:
+                del self._failed_in[index]
+        for final in settlement.given_up:
+            self._failed_in.pop(final.failure.index, None)
+        self.health.tried(outcome.node, scored=len(outcome.segments), failed=len(outcome.failures))
+        if share is None:
+            scored = sum(segment.size for segment in outcome.segments)
+            self.pacing.learn(scored + len(outcome.failures), outcome.seconds)
+            self._compare(scored, outcome.failures)
         self._commit(settlement)
 
     def _lose(self, number: int, future: Future[Outcome]) -> None:
@@ -219,6 +299,21 @@ class Engine:
         if settlement.segments or settlement.given_up or settlement.attempts or settlement.lost_attempts:
             self.journal.append(commit_record(settlement, seconds=self.clock() - self._began))
 
+    def _compare(self, scored: int, failures: tuple[Failure, ...]) -> None:
+        """Do the first attempts nearly all fail, and alike?"""
+        self.alike.went_well(scored)
+        for failure in failures if self.alike.watching and not self._broken else ():
+            if failure.kind in (Kind.INPUT, Kind.LOST) or failure.retry_after is not None:
+                continue
+            if self.alike.has_failed(failure.index, fingerprint(failure.message, failure.traceback)):
+                alike = self.alike
+                self._broken = (
+                    f"{alike.limit} of the first {alike.failed + alike.scored} attempts failed alike: {failure.message}. "
+                    f"Mend what is to blame and run the same command with --resume, or raise alike_failures_limit "
+                    f"({alike.limit}; -1: any number)"
+                )
+                return
+
     def _say_once(self, text: str) -> None:
         if text != self._said:
             self._said = text
@@ -229,7 +324,9 @@ class Engine:
         known = self.first_trouble
         if known is None or (trouble.traceback and not known.traceback):
             self.first_trouble = trouble
-            text = trouble.traceback or trouble.message
+            text = trouble.traceback.rstrip()
+            if not text or text.rpartition("\n")[2] not in trouble.message:  # where it stood says not why it was ended
+                text = f"{text}\n\n{trouble.message}".lstrip()
             self.journal.append({"record": "trouble", "traceback": text, "log": trouble.log})
 
     def _keep_rows(self, outcome: Outcome) -> Outcome:
@@ -265,6 +362,18 @@ class Engine:
             self._counted = now
             self._slots = self.workers.slots()
 
+    def _tell_of_queue(self) -> None:
+        """Waiting for nodes is told, and when it has an end."""
+        now = self.clock()
+        if self.ask_queue is None or now - self._queue_asked < QUEUE_SECONDS:
+            return
+        self._queue_asked = now
+        if (said := self.ask_queue()) != self._queued:
+            self._queued = said
+            if said:
+                self.progress.say(said)
+                self.logs.event(said)
+
     def _set_aside(self, address: str) -> bool:
         node = self._nodes.get(address)
         return node is not None and self.health.set_aside(node)
@@ -277,8 +386,9 @@ class Engine:
         if not self._slots:
             limit = self.patience.first_worker_seconds
             if now - max(self._moved, self._began) > limit:
-                return f"no Dask worker has come to {self.workers.address} within {limit:g} s"
-        elif now - self._moved > self.patience.progress_seconds:
+                queued = f". {self._queued}" if self._queued else ""
+                return f"no Dask worker has come to {self.workers.address} within {limit:g} s{queued}"
+        elif not self.ledger.resting and now - self._moved > self.patience.progress_seconds:
             limit = self.patience.progress_seconds
             return f"No progress update in {limit:g} seconds: {self.ledger.running} bundles are with the workers"
         return None

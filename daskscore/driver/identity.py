@@ -42,7 +42,8 @@ def shape(config: JobConfig, needed: Needed) -> dict[str, Any]:
     models = [f"{name}:{version} {place}" for (name, version), place in needed.models.items()]
     settings = {key: getattr(config, key) for key in ROW_KEYS}
     beside = {"models": models, "side_inputs": needed.side_inputs}
-    return {**plan_shape(config), **settings, **beside, "script_sha256": _digest(config)}
+    code = {"script_sha256": _digest(config), "environment_sha256": _environment_digest(config)}
+    return {**plan_shape(config), **settings, **beside, **code}
 
 
 def _digest(config: JobConfig) -> str | None:
@@ -54,28 +55,46 @@ def _digest(config: JobConfig) -> str | None:
         raise ScriptError(f"entry_script {script} cannot be read: {error.strerror}. Check its rights") from None
 
 
+def _environment_digest(config: JobConfig) -> str | None:
+    """Of what the job's environment is made of; None for the worker's own."""
+    if config.environment is None:
+        return None
+    from daskscore.driver.environments import recipe  # here, as it loads what most jobs do not need
+
+    found = recipe(config)
+    return found.content if found is not None else None
+
+
 def plan_shape(config: JobConfig) -> dict[str, Any]:
     """What the plan depends on, besides the items; without what would let somebody in."""
     settings = {key: getattr(config, key) for key in PLAN_KEYS}
     return {**settings, "inputs": [without_secrets(entry) for entry in config.inputs]}
 
 
-def check_same_job(layout: Layout, stored: dict[str, Any], now: dict[str, Any], *, accept_script_change: bool) -> None:
-    """Refuse to continue another job, naming what differs."""
+def check_same_job(
+    layout: Layout, stored: dict[str, Any], now: dict[str, Any], *, accept_script_change: bool, how: str = "--resume"
+) -> None:
+    """Refuse to continue another job, naming what differs; `how` is the user's word for continuing it."""
     for key, value in now.items():
         before = stored.get(key)
-        if before == value or (key == "script_sha256" and accept_script_change):
+        changed = {"script_sha256": now["entry_script"], "environment_sha256": "the environment"}.get(key)
+        if before == value or (changed and accept_script_change):
             continue
         what = (
-            f"{now['entry_script']} has changed since. Restore it, accept the change for what is not yet scored with "
+            f"{changed} has changed since. Restore it, accept the change for what is not yet scored with "
             "--accept-script-change,"
-            if key == "script_sha256"
+            if changed
             else f"{key} was {before!r} and is {value!r} now. Restore it,"
         )
-        raise OutputError(f"--resume: the run in {layout.output} is another one: {what} or start anew with --overwrite")
+        raise OutputError(f"{how}: the run in {layout.output} is another one: {what} or start anew with --overwrite")
 
 
-def check_same_plan(layout: Layout) -> None:
+def has_other_script(stored: dict[str, Any], now: dict[str, Any]) -> bool:
+    """The script's file has changed since the run was begun, or last retried."""
+    return bool(stored.get("script_sha256") != now["script_sha256"])
+
+
+def check_same_plan(layout: Layout, *, how: str = "--resume") -> None:
     """Refuse to continue on other items, naming the first that differs; from here on the new plan is the plan."""
     new = read_header(layout.new_plan)
     try:
@@ -84,14 +103,14 @@ def check_same_plan(layout: Layout) -> None:
         difference = None if same else _difference(layout)
     except (OSError, ValueError, TypeError, KeyError):
         raise OutputError(
-            f"--resume: the plan in {layout.plan} is damaged. Start anew with --overwrite or another --output"
+            f"{how}: the plan in {layout.plan} is damaged. Start anew with --overwrite or another --output"
         ) from None
     if same or (old is None and difference is None):  # an unfinished one is the beginning of the new one
         for file in layout.new_plan.iterdir():  # the same by construction; the old ones may have been damaged since
             file.replace(layout.plan / file.name)
         return
     raise OutputError(
-        f"--resume: the inputs are no longer those of the run in {layout.output}: "
+        f"{how}: the inputs are no longer those of the run in {layout.output}: "
         f"{difference or 'their settings differ'}. "
         "Restore them, or start anew with --overwrite or another --output"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
     cutting = Cutting(config.mini_batch_size, tuple(config.partition_keys), skip)
     sources = [open_entry(entry, cutting, number=number) for number, entry in enumerate(config.inputs)]
     content = _content(sources)
-    _check_join(config.join, content, sources)
+    _check_join(config.join, content, sources, config.columns.get("in", []))
     readings = tuple(source.reading.to_json() for source in sources if source.reading is not None)
     lines = chain.from_iterable(source.lines for source in sources)
     stores = [source.stores for source in sources if source.stores is not None]
@@ -91,9 +91,13 @@ def open_inputs(config: JobConfig, layout: Layout, *, skip: str = "") -> JobInpu
     return JobInputs(content, planner, readings, joined, unsorted)
 
 
-def _check_join(join: str, content: Content, sources: list[Source]) -> None:
+def _check_join(join: str, content: Content, sources: list[Source], wanted: Sequence[str]) -> None:
     if join == "input" and content is not Content.RECORDS:
         raise ConfigError(f"join: input writes the columns of records, and the inputs are {content}. Say join: key")
+    for reading in [source.reading for source in sources if source.reading is not None and wanted]:
+        known = [column.name for column in reading.columns]
+        if lacking := next((name for name in wanted if name not in known), None):
+            raise ConfigError(f"columns.in: the input has no column {lacking}. It has {', '.join(known)}")
     if join == "key" and any(source.unsorted is not None for source in sources):
         raise ConfigError(
             "join: key names file and row, and records that are sorted by partition_keys are in neither any more. "

@@ -213,6 +213,9 @@ def _entries(folder: Path | os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
 
 def _replace(path: Path, lines: Iterable[str]) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(lines)
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(lines)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ Scorers write below `logs/user` themselves; this is the rest.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -29,6 +30,7 @@ OVERVIEW_SECONDS = 10.0
 MOST_ERRORS = 200
 """Distinct errors that are kept apart; a script whose every message is new does not fill the driver."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MOST_WARNINGS = 10_000
 """Of Dask, in one session."""
 
@@ -66,8 +68,10 @@ And for the system:
   sys/master_role.txt                         the driver's own log: what it decided, and warnings and errors of Dask
 
 Process Seconds are those of the processor. Status is RUN_DONE, or says what failed: LOAD_ while the items were read,
-RUN_ in run() and after it; the kinds of Error Category are those of failed_items.jsonl. An attempt whose machine was
-lost before it could tell of it is made again, so its mini-batch may stand there twice with the same Picked Count.
+RUN_ in run() and after it; the kinds of Error Category are those of failed_items.jsonl. An attempt that was
+lost before it was committed, with its machine or the driver or on a full disk, is made again, so its mini-batch may
+stand there twice with the same Picked Count; so may one that was slow, and was tried a second time elsewhere. The one
+that came second has no line where it was ended before its own end.
 
 <node> is the number (or name) of the Dask worker. Processes are numbered as they start: a process that was ended is
 replaced by one with a new number. ../failed_items.jsonl names every failed item, with the log of its last attempt.
@@ -101,9 +105,9 @@ class Logs:
         """The run is about to hand out its first bundle."""
         self._began = self._shown = self.now()
         _write(self.layout.logs / "readme.txt", README)
-        self._report = JobReport(self.layout)
-        with _writable(self.layout.job_report):
-            self._report.begin()
+        with _writable(self._result):
+            self._result.unlink(missing_ok=True)  # of the session that this one goes on from
+        self._tables()
         self._dask = _DaskWarnings(weakref.WeakMethod(self.event))
         weakref.finalize(self, self._dask.close)  # where a session is broken off
         self.event("Start scheduling.")
@@ -125,7 +129,7 @@ class Logs:
         """Called several times a second; a sentence is written every ten."""
         if self._report is not None:
             with _writable(self.layout.job_report):
-                self._report.follow()
+                self._tables().follow()
         now = self.now()
         if self._shown is None or now - self._shown < timedelta(seconds=OVERVIEW_SECONDS):
             return
@@ -133,9 +137,9 @@ class Logs:
         self._overview(self._progress_sentence(tally, now))
         self._write_errors()
 
-    def failed(self, failure: Failure, items_in: Callable[[int], Sequence[Named]]) -> None:
-        """One attempt gave no rows."""
-        self._note(failure, lambda: f"mini batch {failure.index}, {items_in(failure.index)[0].name!r}")
+    def failed(self, failure: Failure, items: Callable[[], Sequence[Named]]) -> None:
+        """One attempt at these items gave no rows."""
+        self._note(failure, lambda: f"mini batch {failure.index}, {items()[0].name!r}")
 
     def not_ready(self, failure: InitFailure) -> None:
         """A scorer did not get through init()."""
@@ -161,8 +165,9 @@ class Logs:
             self._dask.close()
         if self._report is not None:
             with _writable(self.layout.job_report):
-                self._report.look()
-                self._report.sum_up()
+                tables = self._tables()
+                tables.look()
+                tables.sum_up()
         for log in (self.layout.logs / "user").glob("*/*/*.txt"):
             with suppress(OSError):
                 close_hole(log)
@@ -180,11 +185,24 @@ class Logs:
         if report.traceback:
             lines += ["", "The first failure:", report.traceback.rstrip(), f"Its log: {report.log}"]
         lines += [f"Output: {report.output}"] if report.status == "Completed" else []
-        _write(self.layout.logs / "job_result.txt", "\n".join(lines) + "\n")
+        _write(self._result, "\n".join(lines) + "\n")
         self._overview(
             f"The run is {report.status}. Processed {done.succeeded + done.failed} of {done.total} mini batches."
         )
         self.event(f"The run is {report.status}. {report.message}".rstrip())
+
+    @property
+    def _result(self) -> Path:
+        return self.layout.logs / "job_result.txt"
+
+    def _tables(self) -> JobReport:
+        """Those of the attempts; where somebody has removed them, made anew of what is left."""
+        if self._report is None or not self.layout.job_report.exists():
+            report = JobReport(self.layout)
+            with _writable(self.layout.job_report):
+                report.begin()
+            self._report = report
+        return self._report
 
     def _progress_sentence(self, tally: Tally, now: datetime) -> str:
         done = tally.succeeded_mini_batches + tally.given_up_mini_batches
@@ -273,8 +291,11 @@ def _append(path: Path, text: str) -> None:
 def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     with _writable(path):
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -283,6 +304,9 @@ def _writable(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        what_to_do = (
+            "free some space" if error.errno in FULL else "see that this folder can be written, and stays there,"
+        )
         raise RunError(
-            f"{error.strerror}: {path}. What is committed is kept: free some space and run the same command with --resume"
+            f"{error.strerror}: {path}. What is committed is kept: {what_to_do} and run the same command with --resume"
         ) from error

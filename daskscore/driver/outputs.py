@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from daskscore.config import JobConfig
+from daskscore.core.layout import Layout
 from daskscore.core.report import Report
-from daskscore.errors import ConfigError
+from daskscore.errors import ConfigError, OutputError
 from daskscore.inputs.addresses import is_remote
 from daskscore.workspace.references import is_reference
 
@@ -35,6 +37,10 @@ class Place(Protocol):
         """The run has begun, or goes on."""
         ...
 
+    def reopen(self) -> None:
+        """A Completed run goes on: all that it left is needed in the folder."""
+        ...
+
     def publish(self, report: Report) -> None:
         """The run is over."""
         ...
@@ -56,6 +62,9 @@ class Local:
     def taken(self) -> None:
         """Nothing is elsewhere."""
 
+    def reopen(self) -> None:
+        """It is all here."""
+
     def publish(self, report: Report) -> None:
         """It is where it should be."""
 
@@ -65,7 +74,43 @@ def opened(
     config: JobConfig, *, resume: bool, overwrite: bool, say: Callable[[str], None], on_loss: Callable[[], None]
 ) -> Iterator[Place]:
     """The output of a job, for as long as its run may write there."""
-    given: dict[str, Any] = config.output if isinstance(config.output, dict) else {"path": config.output}
+    path, options = _located(config.output)
+    if not is_remote(path):
+        yield Local(Path(os.path.abspath(path)))
+        return
+    from daskscore.driver.remote_output import working_folder
+
+    rows = config.append_row_file_name
+    with working_folder(path, options, rows, resume=resume, overwrite=overwrite, say=say, on_loss=on_loss) as place:
+        yield place
+
+
+def stored_job(output: Path | str | Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of the job whose run stands there."""
+    path, options = _located(output)
+    text: str | bytes | None
+    if is_remote(path):
+        from daskscore.driver.remote_output import kept_job
+
+        text = kept_job(path, options)
+    else:
+        job = Layout(Path(path)).job
+        text = job.read_bytes() if job.is_file() else None
+    if text is None:
+        raise OutputError(f"there is no run in {path}. Name the output folder of one, where report.json is")
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise OutputError(
+            f"what is kept of the job in {path} is damaged ({error}), so its run cannot be continued. Start anew with another "
+            "--output"
+        ) from None
+    return found
+
+
+def _located(output: Path | str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """A local path, or an address and what opens it."""
+    given: Mapping[str, Any] = output if isinstance(output, Mapping) else {"path": output}
     path, options = str(given["path"]), given.get("storage_options")
     if not isinstance(options, Mapping | None):
         raise ConfigError("output: storage_options is no mapping. Write it like {key: ${env:NAME}}")
@@ -75,13 +120,6 @@ def opened(
 
         found = resolve(open_workspace(), path)
         path, options = found.uri, {**found.storage_options, **(options or {})}
-    if not is_remote(path):
-        if options:
-            raise ConfigError(f"output: storage_options are for addresses, and {path} is a local path. Remove them")
-        yield Local(Path(os.path.abspath(path)))
-        return
-    from daskscore.driver.remote_output import working_folder
-
-    rows = config.append_row_file_name
-    with working_folder(path, options, rows, resume=resume, overwrite=overwrite, say=say, on_loss=on_loss) as place:
-        yield place
+    if options and not is_remote(path):
+        raise ConfigError(f"output: storage_options are for addresses, and {path} is a local path. Remove them")
+    return path, options

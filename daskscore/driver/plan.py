@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from daskscore.core.model import Span
-from daskscore.core.planning import Content, Named, PlanHeader, count_items, fingerprint, names_in, sources_in
+from daskscore.core.planning import Content, Named, PlanHeader, count_items, fingerprint, names_in, share_of, sources_in
 from daskscore.errors import InputError
 
 LINES, INDEX, HEADER, READINGS = "mini_batches.jsonl", "mini_batches.index", "plan.json", "readings.json"
@@ -185,11 +185,15 @@ class Plan:
             return b""
         return b"".join(self._read(span) for span in spans)
 
-    def items(self, index: int) -> list[Named]:
-        """The items of one mini-batch, by name; a rank mini-batch is its own item."""
+    def share(self, index: int, start: int, stop: int) -> bytes:
+        """The line of a mini-batch with only these of its items, as it travels to the scorer."""
+        return share_of(self._read(Span(index, 1)), start, stop)
+
+    def items(self, index: int, start: int = 0, stop: int | None = None) -> list[Named]:
+        """The items of one mini-batch, or some of them, by name; a rank mini-batch is its own item."""
         if self._lines < 0:
             return [Named(f"rank {index}")]
-        return names_in(self._read(Span(index, 1)))
+        return names_in(self._read(Span(index, 1)) if stop is None else self.share(index, start, stop))
 
     def count_items(self, index: int) -> int:
         return count_items(self._read(Span(index, 1))) if self._lines >= 0 else 1

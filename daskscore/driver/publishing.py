@@ -97,6 +97,19 @@ def bring(remote: RemoteFolder, home: Path, folder: Path, rows_name: str) -> Non
         shutil.rmtree(incoming, ignore_errors=True)
 
 
+def bring_rows(remote: RemoteFolder, home: Path, folder: Path, rows_name: str) -> None:
+    """In place of the empty file that stands for them."""
+    incoming = home / "incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        target = incoming / "folder"
+        target.mkdir(parents=True)
+        remote.download([rows_name], target, incoming=incoming / "unfinished")
+        (target / rows_name).replace(folder / rows_name)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
 def _ends_completed(path: Path) -> bool:
     last = None
     for _, record in journal.read(path):

@@ -32,6 +32,7 @@ from daskscore.driver.working_folders import Record, alone, cache_folder, home_o
 from daskscore.errors import OutputError, RunError
 from daskscore.inputs.patience import Patience
 
+WORKING = "output"
 AT_THE_END = Patience(backoff=Backoff())
 """There is work to lose: a storage in trouble is asked for minutes."""
 
@@ -50,7 +51,7 @@ class Place:
         say: Callable[[str], None],
         patience: Patience,
     ) -> None:
-        self.folder = home / "output"
+        self.folder = home / WORKING
         """For the Layout of the run."""
         self._remote = remote
         self._home = home
@@ -88,6 +89,15 @@ class Place:
             publishing.clear(self._remote, self._rows_name)
             self._record.clear, self._record.base, self._record.next = False, None, None
             self._save()
+
+    def reopen(self) -> None:
+        """A Completed run goes on: its rows come here too, and what is done from now on is not in the storage."""
+        self._complete = False
+        if self._rows_stand_in():
+            publishing.bring_rows(self._remote, self._home, self.folder, self._rows_name)
+            self._stand_in = self._identity()
+        self._record.stand_in = False
+        self._save()
 
     def publish(self, report: Report) -> None:
         """Bring the result to the storage, the report last; a RunError says what to do when that fails."""
@@ -248,6 +258,14 @@ def working_folder(
                 lock.release()
         finally:
             place._tidy()
+
+
+def kept_job(uri: str, storage_options: Mapping[str, Any] | None, cache: Path | None = None) -> bytes | None:
+    """What is kept of the job whose run stands there, or is not yet published; None where there is none."""
+    remote = RemoteFolder(uri, storage_options, patience=BEFORE_WORK)
+    published = remote.read(publishing.JOB)
+    here = Layout(home_of(remote, cache or cache_folder()) / WORKING).job
+    return published if published is not None or not here.is_file() else here.read_bytes()
 
 
 def _told(report: Report) -> str:

@@ -21,15 +21,24 @@ from daskscore.driver.plan import Plan
 from daskscore.sinks.interface import Piece, Sink
 
 
+def header_of(account: Account) -> str | None:
+    """What stands above all rows: that of the first mini-batch that has one."""
+    return min(account.headers)[1] if account.headers else None
+
+
 def assemble(account: Account, layout: Layout, sink: Sink) -> str:
     """The one output, from parts in plan order."""
-    header = min(account.headers)[1] if account.headers else None
+    header = header_of(account)
     pieces = (Piece(layout.part(part), offset, length) for part, offset, length in account.pieces())
     return sink.assemble(pieces, header=header)
 
 
-def remove_parts(layout: Layout) -> None:
-    shutil.rmtree(layout.parts, ignore_errors=True)
+def remove_parts(layout: Layout, *, keep_parts: bool, keep_sorted: bool) -> None:
+    """What only a run that goes on needs, but for what a retry of its failures would."""
+    if not keep_parts:
+        shutil.rmtree(layout.parts, ignore_errors=True)
+    if keep_sorted:
+        return
     for records in layout.sorted.glob("*/*.arrow"):  # their plan stays: it says what the run was
         records.unlink(missing_ok=True)
 
@@ -81,6 +90,7 @@ def make_report(
         rows=account.rows,
         attempts=account.attempts,
         lost_attempts=account.lost_attempts,
+        isolation_attempts=account.share_attempts,
         seconds=round(seconds, 3),
         output=output,
         folder=folder,
@@ -91,6 +101,18 @@ def make_report(
         metrics=metrics,
         warnings=(warning,) if differ else (),
     )
+
+
+def read_report(layout: Layout) -> Report | None:
+    """Of a run that is over; None where it is gone or damaged."""
+    try:
+        found = json.loads(layout.report.read_text())
+        del found["not_scored"]
+        counts = {key: Count(**found[key]) for key in ("items", "mini_batches")}
+        warnings = tuple(found["warnings"])
+        return Report(**{**found, **counts, "status": Status(found["status"]), "warnings": warnings})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def write_report(report: Report, layout: Layout) -> None:

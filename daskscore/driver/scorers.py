@@ -82,6 +82,8 @@ def limits(config: JobConfig) -> Limits:
         memory_bytes=config.memory_limit_per_process,
         log_bytes=config.log_file_limit,
         monitor_seconds=config.resource_monitor_interval,
+        gpus_per_process=config.gpus_per_process,
+        gpus_per_node=config.gpus_per_node,
     )
 
 

@@ -6,28 +6,30 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from distributed import Client
 
 from daskscore.config import JobConfig
+from daskscore.core.alike import Alike
 from daskscore.core.health import Health
 from daskscore.core.layout import Layout
 from daskscore.core.ledger import Ledger
 from daskscore.core.model import Kind, Status
 from daskscore.core.pacing import Pacing
+from daskscore.core.planning import Content
 from daskscore.core.report import Report
 from daskscore.core.thresholds import Thresholds
 from daskscore.driver import account as accounts
-from daskscore.driver import keyed, results, scorers
+from daskscore.driver import keyed, results, retrying, scorers
 from daskscore.driver.account import Account
 from daskscore.driver.engine import Engine, Patience, Verdict
 from daskscore.driver.interruption import Interruption
 from daskscore.driver.job_inputs import JobInputs
-from daskscore.driver.journal import Journal
+from daskscore.driver.journal import Journal, Record
 from daskscore.driver.logs import Logs
 from daskscore.driver.metrics import gather
 from daskscore.driver.plan import Plan
@@ -35,8 +37,13 @@ from daskscore.driver.progress import Progress
 from daskscore.driver.side_inputs import Needed
 from daskscore.driver.workers import Workers
 from daskscore.errors import InputError, OutputError, RunError
+from daskscore.sinks.append_row import encoded
 from daskscore.sinks.interface import Sink
 from daskscore.worker.session import Assignment
+
+if TYPE_CHECKING:
+    from daskscore.worker.environments import Recipe
+    from daskscore.worker.sources import Code
 
 
 class Place(Protocol):
@@ -48,6 +55,10 @@ class Place(Protocol):
     def own(self) -> bool: ...
     @property
     def scratch(self) -> str: ...
+    @property
+    def queue(self) -> Callable[[], str] | None: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
 
 @dataclass(slots=True)
@@ -66,20 +77,24 @@ class Session:
     """What the user calls a path of the output."""
     lost: int = 0
     """Records that were skipped before there were mini-batches."""
+    retry: bool = False
+    """What has failed in a run that is over is scored again."""
+    reopen: Callable[[], None] = lambda: None
+    """Called before a Completed run goes on: all that it left is brought to the output folder."""
 
     def score(self, open_cluster: Callable[[], AbstractContextManager[Place]]) -> Report:
         """Score what the journal does not have, assemble, report."""
         if self.inputs.unsorted and keyed.is_sorted(self.layout):
             self._use_sorted()
         before = self._account()
-        if before.status is Status.COMPLETED:
+        if before.status is Status.COMPLETED and not (self.retry and before.has_failures):
             rows = self.layout.rows(self.config.append_row_file_name)
             if self.config.output_action == "append_row" and not rows.exists():
                 raise OutputError(
                     f"--resume: the run in {self.layout.output} is Completed, but its rows {rows} are gone. "
                     "Score them anew with --overwrite"
                 )
-            results.remove_parts(self.layout)  # The driver was killed after its last word, or a resume has made them.
+            self._remove_parts(before)  # The driver was killed after its last word, or a resume has made them.
             return self._report(before, Verdict(Status.COMPLETED), seconds=before.seconds)
         with self.interruption.in_good_order():
             return self._go_on(before, open_cluster)
@@ -88,7 +103,11 @@ class Session:
         began = time.monotonic()
         journal = Journal(self.layout.journal)
         try:
-            if before.attempts or before.status is not None:
+            if self.retry and before.status in (Status.COMPLETED, Status.FAILED):
+                journal.append(self._retry(before))
+                journal.sync()
+                before = self._account()
+            elif before.attempts or before.status is not None:
                 journal.append({"record": "resume", "forget_failures": before.status is Status.FAILED})
                 before = self._account()
             logs = Logs(self.layout)
@@ -96,15 +115,38 @@ class Session:
             account = self._account()
             if verdict.status is Status.COMPLETED:
                 verdict = self._missing(account) or self._assemble(account)
-            report = self._report(account, verdict, seconds=before.seconds + time.monotonic() - began)
-            self._last_words(logs, report)
-            journal.append({"record": "end", "status": report.status})
-            journal.sync()
+            seconds = before.seconds + time.monotonic() - began
+            try:
+                report = self._report(account, verdict, logs, seconds=seconds)
+                journal.append({"record": "end", "status": report.status})
+                journal.sync()
+            except (OSError, RunError) as error:
+                report = self._unreported(account, error, seconds=seconds)
         finally:
             journal.close()
         if report.status is Status.COMPLETED:
-            results.remove_parts(self.layout)
+            self._remove_parts(account)
         return report
+
+    def _retry(self, before: Account) -> Record:
+        if before.status is Status.COMPLETED:
+            rows = self.layout.rows(self.config.append_row_file_name)
+            if self.config.output_action == "append_row" and not rows.exists():
+                raise OutputError(
+                    f"the run in {self.layout.output} is Completed, but its rows {rows} are gone, so nothing can be merged "
+                    "into them. Score them anew with --overwrite"
+                )
+            if self.inputs.unsorted:
+                retrying.check_sorted(self.layout)
+            self.reopen()
+        if failed := before.tally.failed_items:
+            self.progress.say(f"{failed} items had failed: they are scored again")
+        header = encoded(results.header_of(before) or "")
+        return retrying.begin(before, self.layout, self.config, header)
+
+    def _remove_parts(self, account: Account) -> None:
+        keep_parts = retrying.keeps_parts(self.config, account)
+        results.remove_parts(self.layout, keep_parts=keep_parts, keep_sorted=account.has_failures)
 
     def _run_engine(
         self, open_cluster: Callable[[], AbstractContextManager[Place]], before: Account, journal: Journal, logs: Logs
@@ -112,6 +154,9 @@ class Session:
         try:
             logs.begin()
             with self.interruption.in_good_order(), open_cluster() as place:
+                for note in place.notes:
+                    self.progress.say(note)
+                    logs.event(note)
                 workers = Workers(place.client, secrets.token_hex(4), self.config.process_count_per_node)
                 if self.inputs.unsorted and not keyed.is_sorted(self.layout):
                     self.progress.say("records are sorted by partition_keys")
@@ -121,12 +166,14 @@ class Session:
                     if kept := keyed.kept_records(self.inputs, self.layout):
                         logs.event(f"{kept} bad records are kept: {self.layout.sorted} names them.", level="WARNING")
                     before = self._account()
-                workers.welcome(self._assignment(place, workers.run_id))
+                assignment = self._assignment(place, workers.run_id)
+                workers.welcome(assignment)
                 try:
-                    engine = self._engine(workers, before, journal, logs)
-                    verdict = engine.run()
-                    for sent in workers.last_logs():
-                        engine.keep_logs(sent)
+                    with self._prepared(workers, assignment):
+                        engine = self._engine(workers, before, journal, logs, place.queue)
+                        verdict = engine.run()
+                        for sent in workers.last_logs():
+                            engine.keep_logs(sent)
                 finally:
                     workers.farewell()
                 return verdict
@@ -157,14 +204,50 @@ class Session:
             side_inputs=scorers.brought(self.needed),
             side_stores=self.needed.stores,
             staging_limit=self.config.staging_limit,
+            code=None if place.own else self._seen(),
+            recipe=self._recipe(),
         )
 
-    def _engine(self, workers: Workers, before: Account, journal: Journal, logs: Logs) -> Engine:
+    def _seen(self) -> Code | None:
+        from daskscore.driver import sources  # here, as it loads what a run on this machine does not need
+
+        return sources.seen(self.config)
+
+    def _recipe(self) -> Recipe | None:
+        if self.config.environment is None:
+            return None
+        from daskscore.driver import environments
+
+        return environments.recipe(self.config, tables=self.plan.content is Content.RECORDS)
+
+    def _prepared(self, workers: Workers, assignment: Assignment) -> AbstractContextManager[None]:
+        """Each worker has the script's folder and environment; where nothing of this is needed, nothing is asked."""
+        if assignment.code is None and assignment.recipe is None:
+            return nullcontext()
+        from daskscore.driver.preparing import prepared
+
+        say, interrupted = self.progress.say, self.interruption
+        return prepared(workers, assignment, self.config, self.layout.state, say=say, interrupted=interrupted)
+
+    def _engine(
+        self,
+        workers: Workers,
+        before: Account,
+        journal: Journal,
+        logs: Logs,
+        queue: Callable[[], str] | None,
+    ) -> Engine:
         config, planned = self.config, self.plan.planned
         ledger = Ledger(
-            planned.mini_batches, planned.items + self.lost, config.run_max_try, self.plan.count_items, complete=False
+            planned.mini_batches,
+            planned.items + self.lost,
+            config.run_max_try,
+            self.plan.count_items,
+            complete=False,
+            isolates=config.isolates and self.plan.content is not Content.OBJECTS,
+            isolation_attempts=config.isolation_attempts,
         )
-        ledger.restore(before.settled(), before.tally, before.rows)
+        ledger.restore(before.settled(), before.tally, before.rows, before.searched, before.divided.values())
         return Engine(
             workers=workers,
             plan=self.plan,
@@ -174,11 +257,14 @@ class Session:
             pacing=Pacing(fixed=config.bundle_size if isinstance(config.bundle_size, int) else None),
             thresholds=self._thresholds,
             health=Health(config.processes),
+            alike=Alike(-1 if before.retrying else config.alike_failures_limit),
             patience=Patience(config.first_task_creation_timeout, config.progress_seconds),
             progress=self.progress,
             logs=logs,
             interrupted=self.interruption,
+            ask_queue=queue,
             lost=self.lost,
+            backs_up=config.backs_up,
         )
 
     def _missing(self, account: Account) -> Verdict | None:
@@ -211,38 +297,43 @@ class Session:
             count_items=self.plan.count_items,
         )
 
-    def _report(self, account: Account, verdict: Verdict, *, seconds: float) -> Report:
+    def _report(self, account: Account, verdict: Verdict, logs: Logs | None = None, *, seconds: float) -> Report:
+        """Written last, when all that it tells of is there."""
+        failures = results.write_failed_items(account, self.layout, self.plan, self._lost_records())
+        report = self._made(account, verdict, failures, gather(self.layout), seconds=seconds)
+        if logs is not None:
+            logs.end(report)
+        results.write_report(report, self.layout)
+        return report
+
+    def _unreported(self, account: Account, error: OSError | RunError, *, seconds: float) -> Report:
+        """The run is over, and cannot be told of: for the journal it is not."""
+        told = str(error)
+        if isinstance(error, OSError):
+            told = f"{error.strerror or error}: {error.filename or self.layout.output}. All rows are kept: mend that and run the "
+            told += "same command with --resume"
+        verdict = Verdict(Status.FAILED, f"the run has come to its end, but its report cannot be written: {told}")
+        report = self._made(account, verdict, {}, {}, seconds=seconds)
+        with suppress(OSError):
+            self.layout.report.unlink(missing_ok=True)
+            results.write_report(report, self.layout)
+        return report
+
+    def _made(
+        self, account: Account, verdict: Verdict, failures: dict[str, int], metrics: dict[str, Any], *, seconds: float
+    ) -> Report:
         rows = self.layout.rows(self.config.append_row_file_name)
-        message = verdict.message
-        failures: dict[str, int] = {}
-        metrics: dict[str, Any] = {}
-        try:
-            failures = results.write_failed_items(account, self.layout, self.plan, self._lost_records())
-            metrics = gather(self.layout)
-        except OSError as error:
-            message = f"{message}\n{error.strerror}: {error.filename or self.layout.failed_items}".strip()
-        report = results.make_report(
+        return results.make_report(
             account,
             self._thresholds,
             status=verdict.status,
             output=self.shown(rows if self.config.output_action == "append_row" else self.layout.output),
             folder=self.shown(self.layout.output).rstrip("/"),
             seconds=seconds,
-            message=message,
+            message=verdict.message,
             failures=failures,
             metrics=metrics,
         )
-        try:
-            results.write_report(report, self.layout)
-        except OSError as error:
-            self.progress.say(f"{error.strerror}: {self.layout.report} could not be written")
-        return report
-
-    def _last_words(self, logs: Logs, report: Report) -> None:
-        try:
-            logs.end(report)
-        except RunError as error:
-            self.progress.say(str(error))
 
     def _lost_records(self) -> Iterator[dict[str, Any]]:
         for record in keyed.bad_records(self.inputs, self.layout) if self.lost else ():

@@ -12,6 +12,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -20,8 +21,8 @@ from typing import Any, NamedTuple
 
 from daskscore.core.attempts import COLUMNS
 from daskscore.core.fingerprints import fingerprint
-from daskscore.core.layout import Layout, error_log, stderr_log, stdout_log
-from daskscore.core.planning import Content, Named, count_items, name_of_rows, names_in
+from daskscore.core.layout import Layout, entry_script_logs, error_log, stderr_log, stdout_log
+from daskscore.core.planning import Content, Named, count_items, name_of_rows, names_in, share_of
 from daskscore.driver import account as accounts
 from daskscore.driver.account import Account
 from daskscore.driver.plan import INDEX, LINES, read_header
@@ -32,6 +33,8 @@ SILENT_SECONDS = 120.0
 LAST_WORD_BYTES = 200
 """A journal's last record is shorter when the run is over."""
 MOST_FAILURES = 20
+MESSAGE_BEGIN = 200
+"""By so much of its message a traceback is known again."""
 _OFFSET = struct.Struct("<Q")
 
 
@@ -54,10 +57,11 @@ class Attempt(NamedTuple):
     detail: str
 
     @property
-    def log_names(self) -> tuple[str, str, str]:
-        """Of its process: tracebacks, standard output and standard error."""
+    def log_names(self) -> tuple[str, str, str, str]:
+        """Of its process: tracebacks, standard output, standard error and the script's own log."""
         node, _, process = self.process.partition("/")
-        return error_log(node, process), stdout_log(node, process), stderr_log(node, process)
+        own = f"{entry_script_logs(node)}/{process}.log.txt"
+        return error_log(node, process), stdout_log(node, process), stderr_log(node, process), own
 
 
 class Failures(NamedTuple):
@@ -101,10 +105,10 @@ class Story:
         if not self._over and self.layout.journal.exists():
             return None
         try:
-            found: dict[str, Any] = json.loads(self.layout.report.read_text())
+            found = json.loads(self.layout.report.read_text())
         except (OSError, ValueError):
             return None
-        return found
+        return found if isinstance(found, dict) else None
 
     @property
     def driver(self) -> str | None:
@@ -181,7 +185,7 @@ class Story:
         wanted = None if mini_batches is None else {b"%d" % index for index in mini_batches}
         try:
             table = (self.layout.job_report / "processed_mini-batches.csv").open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         with table:
             for line in islice(table, 1, None):
@@ -192,18 +196,21 @@ class Story:
         return heapq.nlargest(number, self.attempts(), key=lambda attempt: attempt.elapsed)
 
     def traceback(self, attempt: Attempt) -> str:
-        """What the log of its process has about the mini-batch, for the last time."""
+        """What the log of its process has about the mini-batch with this message, for the last time."""
+        begins = re.compile(r"mini-batch (\d+): ")
+        message = re.split(r"\\[rn]", attempt.message)[0][:MESSAGE_BEGIN]
+        wanted = f"mini-batch {attempt.mini_batch}: {message}"
         found: list[str] = []
         inside = False
         try:
             with (self.layout.output / attempt.log_names[0]).open(errors="replace") as log:
                 for line in log:
-                    if begin := re.match(r"mini-batch (\d+): ", line):
-                        inside = int(begin[1]) == attempt.mini_batch
+                    if begins.match(line):
+                        inside = line.startswith(wanted)
                         found = [] if inside else found
-                    if inside:
+                    elif inside:
                         found.append(line)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ""
         return "".join(found)
 
@@ -222,6 +229,11 @@ class PlanLines:
     def complete(self) -> bool:
         return self._header is not None
 
+    @property
+    def listed(self) -> bool:
+        """Whether names of items are known; a run with ranks has none."""
+        return (self._folder / LINES).exists() or (self._header is not None and self._header.content is Content.RANK)
+
     @cached_property
     def mini_batches(self) -> int:
         if self._header is not None:
@@ -235,9 +247,14 @@ class PlanLines:
             return self._header.items
         return sum(map(count_items, islice(self._lines(), self.mini_batches)))
 
-    def names(self, index: int) -> list[Named]:
+    def names(self, index: int, start: int = 0, stop: int | None = None) -> list[Named]:
+        """Of all items of a mini-batch, or of some; of none where the plan is not there, as in what a run publishes."""
+        if self._header is not None and self._header.content is Content.RANK:
+            return [Named(f"rank {index}")]
         line = self._line(index)
-        return names_in(line) if line else [Named(f"rank {index}")]
+        if not line:
+            return []
+        return names_in(line if stop is None else share_of(line, start, stop))
 
     def count_items(self, index: int) -> int:
         return sum(named.items for named in self.names(index))
@@ -263,31 +280,61 @@ class PlanLines:
             return
 
     def _line(self, index: int) -> bytes:
-        if self._header is not None and self._header.content is Content.RANK:
+        try:
+            with (self._folder / INDEX).open("rb") as places, (self._folder / LINES).open("rb") as lines:
+                places.seek(index * _OFFSET.size)
+                border = places.read(2 * _OFFSET.size)
+                if len(border) < 2 * _OFFSET.size:
+                    return b""
+                start, stop = struct.unpack("<QQ", border)
+                lines.seek(start)
+                line = lines.read(stop - start)
+        except FileNotFoundError:
             return b""
-        with (self._folder / INDEX).open("rb") as places, (self._folder / LINES).open("rb") as lines:
-            places.seek(index * _OFFSET.size)
-            start, stop = struct.unpack("<QQ", places.read(2 * _OFFSET.size))
-            lines.seek(start)
-            return lines.read(stop - start)
+        return line if line.endswith(b"\n") else b""
 
 
 def attempt_in(line: bytes) -> Attempt | None:
     """None where the line is not whole."""
-    fields = next(csv.reader([line.decode(errors="replace").rstrip("\n")]), [])
-    if len(fields) != len(COLUMNS) or not line.endswith(b"\n"):
+    if not line.endswith(b"\n"):
         return None
-    whole = (int(fields[0]), int(fields[1]), fields[2], fields[3], *map(int, fields[4:7]))
-    return Attempt(*whole, *(float(field or 0) for field in fields[7:10]), *fields[10:])  # type: ignore[arg-type]  # as converted
+    try:
+        fields = next(csv.reader([line.decode(errors="replace").rstrip("\n")]), [])
+        if len(fields) != len(COLUMNS):
+            return None
+        whole = (int(fields[0]), int(fields[1]), fields[2], fields[3], *map(int, fields[4:7]))
+        return Attempt(*whole, *(float(field or 0) for field in fields[7:10]), *fields[10:])  # type: ignore[arg-type]  # as converted
+    except (ValueError, csv.Error):
+        return None
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Of a file of JSON lines, or nothing."""
     try:
         with path.open() as lines:
-            yield from map(json.loads, lines)
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise OutputError(
+                        f"{path} is damaged: line {number} is no JSON ({error}). Look into the folder logs itself"
+                    ) from None
     except FileNotFoundError:
         return
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Files of a run that somebody has locked or replaced are named."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{error.strerror}: {error.filename or place}. It cannot be read as a file of the run {place}: mend its rights, or "
+            "look into the folder logs itself"
+        ) from error
 
 
 def _record_in(line: bytes, file: str, row: int) -> str | None:

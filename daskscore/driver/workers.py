@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future as Promise
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from distributed import Client, Future
@@ -13,10 +15,12 @@ from distributed import Client, Future
 from daskscore.core.model import Bundle, Outcome
 from daskscore.errors import RunError
 from daskscore.worker.session import Assignment, Session, plugin_name
-from daskscore.worker.task import ask_to_stop, last_logs, score_bundle
+from daskscore.worker.task import ask_to_stop, drop_bundle, last_logs, score_bundle
 
 CALL_SECONDS = 30.0
 STOP_SECONDS = 15.0
+WELCOMES = 5
+"""So often all workers are told of a run, if some are lost meanwhile."""
 NO_ANSWER = (TimeoutError, OSError)
 
 T = TypeVar("T")
@@ -38,6 +42,14 @@ class Workers:
 
     def welcome(self, assignment: Assignment) -> None:
         """Every worker that is there, or comes later, gets what it needs to score."""
+        for _ in range(WELCOMES - 1):
+            try:
+                within(4 * CALL_SECONDS, lambda: self.client.register_plugin(Session(assignment)))
+                return
+            except TimeoutError:
+                break
+            except OSError:  # a worker was lost while it was told; whether the scheduler lives is asked first
+                self._ask(self.client.nthreads)
         self._ask(lambda: self.client.register_plugin(Session(assignment)), 4 * CALL_SECONDS)
 
     def slots(self) -> dict[str, int]:
@@ -47,9 +59,24 @@ class Workers:
         return {address: min(n, most) if most else n for address, n in threads.items()}
 
     def submit(self, bundle: Bundle, addresses: list[str] | None) -> Future[Outcome]:
-        """Send a bundle to any worker, or to one of these."""
+        """Send a bundle to any worker, or to one of these as long as one of them is there."""
         key = f"daskscore-{self.run_id}-{bundle.id}"
-        return self.client.submit(score_bundle, self.run_id, bundle, key=key, pure=False, retries=0, workers=addresses)
+        return self.client.submit(
+            score_bundle,
+            self.run_id,
+            bundle,
+            key=key,
+            pure=False,
+            retries=0,
+            workers=addresses,
+            allow_other_workers=addresses is not None,
+        )
+
+    def drop(self, bundle: int, future: Future[Outcome]) -> None:
+        """Nobody waits for this bundle any more; does not wait either."""
+        future.release()
+        call = partial(self.client.run, drop_bundle, self.run_id, bundle, on_error="ignore")
+        threading.Thread(target=_quietly, args=[call], name="daskscore-drop", daemon=True).start()
 
     def outcomes(self, futures: list[Future[Outcome]]) -> dict[int, Outcome]:
         """What came back, by bundle; a worker that died between the word and its result leaves a gap."""
@@ -97,6 +124,11 @@ class Workers:
                 f"the Dask scheduler at {self.address} does not answer: {str(error) or f'no word in {seconds:g} s'}. "
                 "What is committed is kept: run the same command with --resume"
             ) from error
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    with suppress(*NO_ANSWER):
+        within(CALL_SECONDS, call)
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:

@@ -19,6 +19,7 @@ from daskscore import plugins
 from daskscore.core.planning import DEFAULT_ITEMS, Content, cut, line, line_of_pieces
 from daskscore.core.tables import Reading, Size
 from daskscore.errors import ConfigError, DaskscoreError, InputError
+from daskscore.inputs import failed_items
 from daskscore.inputs.addresses import is_remote, parse
 from daskscore.inputs.interface import Input
 from daskscore.inputs.local import LocalFiles
@@ -187,7 +188,7 @@ class _Entry:
             options = self.place.get("storage_options") or self.given.get("storage_options")
             address, self.stores = Stores.of(self.path, options)
             self.path = address.uri
-        elif self.given.get("storage_options"):
+        elif self.given.get("storage_options") and os.path.basename(self.path) != failed_items.NAME:
             raise ConfigError(
                 f"inputs: storage_options are for addresses, and {self.path} is a local path. Remove them"
             )
@@ -202,6 +203,8 @@ class _Entry:
             pattern = {"partition_format": self._pattern()} if "partition_format" in self.given else {}
             options = TableOptions.parse({**self._table_keys(), **pattern})
             return self._records(lambda: self._files(self.path), options)
+        if kind is None and self._lists_failed_items():
+            return self._failed_items()
         found = self._files(self.path)
         return self._items(_as_told(found.items(), self.path, kind))
 
@@ -291,6 +294,26 @@ class _Entry:
         begun = _begun(self._in_words(lines), f"input {self.path}")
         return Source(Content.RECORDS, begun, reading, self.stores, unsorted)
 
+    def _lists_failed_items(self) -> bool:
+        try:
+            return failed_items.is_list(self.path, self._opener)
+        except DaskscoreError:
+            raise
+        except Exception as error:
+            raise self._trouble(error) from error
+
+    def _failed_items(self) -> Source:
+        """The files that failed in an earlier run."""
+        for name in ("include", "exclude"):
+            if name in self.given:
+                raise ConfigError(f"inputs: {name} is for folders, and {self.path} is a list of items. Remove it")
+        roots: set[str] = set()
+        for item in failed_items.read(self.path, self._opener):
+            if is_remote(item) and (root := parse(item).root) not in roots:
+                roots.add(root)
+                self._reached(root)
+        return self._items(failed_items.read(self.path, self._opener))
+
     def _mltable(self) -> Source:
         from daskscore.inputs.mltable import read_mltable
 
@@ -337,7 +360,9 @@ class _Entry:
         from daskscore.inputs.stores import Stores
 
         options = place.get("storage_options")
-        if options is None and is_remote(self.path) and parse(path).protocol == parse(self.path).protocol:
+        if options is None and not is_remote(self.path):
+            options = self.given.get("storage_options")
+        elif options is None and is_remote(self.path) and parse(path).protocol == parse(self.path).protocol:
             options = self.place.get("storage_options") or self.given.get("storage_options")
         address, stores = Stores.of(path, options)
         self.stores = self.stores.joined(stores) if self.stores is not None else stores

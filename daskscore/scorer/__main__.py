@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,14 +30,16 @@ from daskscore.core.attempts import Recent
 from daskscore.core.model import Kind
 from daskscore.core.planning import Content, count_items
 from daskscore.core.protocol import Frames, Head, Mark, send
-from daskscore.scorer import standins
+from daskscore.scorer import stacks, standins
 from daskscore.scorer.attempts import Attempts
 from daskscore.scorer.context import MiniBatchContext
 from daskscore.scorer.descriptors import mend_standard_descriptors, move_up, redirect
 from daskscore.scorer.joining import Beside, Join
 from daskscore.scorer.loading import CannotRead, loader
+from daskscore.scorer.refused import without_refused
 from daskscore.scorer.rows import BadOutput, RowFormat
 from daskscore.scorer.script import BrokenScript, Script, advice, load, user_traceback
+from daskscore.scorer.transient import retry_after
 
 MESSAGE_CHARACTERS = 4_000
 TRACEBACK_CHARACTERS = 40_000
@@ -47,6 +50,7 @@ LOG_CHARACTERS = 1_000_000
 def main(commands: int, words: int, mark: int) -> None:
     """The whole life of a scorer."""
     commands, words, mark = (move_up(fd) for fd in (commands, words, mark))
+    stacks.begin(mark)
     frames = Frames(commands)
     first = frames.read()
     if first is None:
@@ -57,6 +61,7 @@ def main(commands: int, words: int, mark: int) -> None:
     try:
         script = _prepare(settings)
         _only_in(pid)
+        stacks.be_ready(mark)
     except BaseException as error:
         _only_in(pid)
         _say_broken(words, settings, error, while_doing=f"load {settings['entry_script']}")
@@ -68,6 +73,7 @@ def main(commands: int, words: int, mark: int) -> None:
         if script.init is not None:
             script.init()
         _only_in(pid)
+        stacks.be_ready(mark)
         scorer = Scorer(settings, script, words=words, page=mark)
     except BaseException as error:
         _only_in(pid)
@@ -144,11 +150,14 @@ class Scorer:
         if given.notes:
             self._keep("".join(f"mini-batch {index}: {note}\n" for note in given.notes))
         standins.Place.here.mini_batch = index
-        began = time.monotonic()
         beside: Beside | None = None
         try:
             beside = self.join.beside(given) if self.join is not None else None
-            began = time.monotonic()
+        except BadOutput as error:
+            self._fail(index, Kind.BAD_OUTPUT, str(error), "", items=given.items)
+            return
+        began = time.monotonic()
+        try:
             if self.script.takes_context:
                 result = self.script.run(given.mini_batch, MiniBatchContext(index, tries, given.keys))
             else:
@@ -159,11 +168,16 @@ class Scorer:
         except BaseException as error:
             self.run_seconds = time.monotonic() - began
             kind = Kind.MEMORY if isinstance(error, MemoryError) else Kind.RAISE
-            self._fail(index, kind, f"run() raised {_brief(error)}", user_traceback(error), items=given.items)
+            message = f"run() raised {_brief(error)}"
+            after = retry_after(error)
+            self._fail(index, kind, message, user_traceback(error), items=given.items, after=after)
             return
         self.run_seconds = time.monotonic() - began
         try:
-            rows = self.format.render(result if beside is None or self.join is None else self.join(result, beside))
+            result, refused = without_refused(result, given)
+            if beside is not None and self.join is not None:
+                result = self.join(result, beside.without([position for position, _ in refused]))
+            rows = self.format.render(result)
         except BadOutput as error:
             self._fail(index, Kind.BAD_OUTPUT, str(error), "", items=given.items)
             return
@@ -172,7 +186,8 @@ class Scorer:
             message = f"what run() returned cannot be written: {_brief(error)}"
             self._fail(index, kind, message, user_traceback(error), items=given.items)
             return
-        short = max(0, given.present - rows.number)
+        given.lost += [given.refused(position, reason) for position, reason in refused]
+        short = max(0, given.present - len(refused) - rows.number)
         failed = len(given.lost) + short
         if failed or rows.header != self.header:
             self._tell_segment()
@@ -186,7 +201,7 @@ class Scorer:
             self.attempts.done(given.items, 0, self.run_seconds)
         else:
             words = _short(index, given.present, rows.number) if short else given.lost[0]["message"]
-            kind = Kind.BAD_OUTPUT if short else Kind.INPUT
+            kind = Kind.BAD_OUTPUT if short else given.lost[0]["kind"]
             self.attempts.done(given.items, failed, self.run_seconds, kind, words)
             named = given.after(rows.number, words) if short else []
             self._tell_segment(failed, given.lost + named)
@@ -218,7 +233,8 @@ class Scorer:
         self.length += len(data)
 
     def _stuck(self, error: OSError) -> NoReturn:
-        send(self.words, {"word": "stuck", "message": f"{error.strerror} (while writing rows)"})
+        doing = f"while opening {error.filename}" if error.filename else "while writing rows"
+        send(self.words, {"word": "stuck", "message": f"{error.strerror} ({doing})"})
         os._exit(1)
 
     def _start_segment(self, first: int) -> None:
@@ -240,11 +256,12 @@ class Scorer:
         if self.header is not None:
             word["header"] = self.header
         if failed_items:
-            word["failed_items"] = failed_items
-            word["named"] = named
+            word |= {"failed_items": failed_items, "named": named, **self._cost()}
         self._say(word)
 
-    def _fail(self, index: int, kind: Kind, message: str, trace: str, *, items: int) -> None:
+    def _fail(
+        self, index: int, kind: Kind, message: str, trace: str, *, items: int, after: float | None = None
+    ) -> None:
         self._only_here()
         self.attempts.failed(items, self.run_seconds, kind, message)
         self._tell_segment()
@@ -252,7 +269,15 @@ class Scorer:
         if trace:
             self._keep(f"mini-batch {index}: {message}\n{trace}\n")
         told = shortened(trace, TRACEBACK_CHARACTERS)
-        self._say({"word": "failed", "index": index, "kind": kind, "message": message, "traceback": told})
+        word: Head = {"word": "failed", "index": index, "kind": kind, "message": message, "traceback": told}
+        if after is not None:
+            word["retry_after"] = after
+        self._say(word | self._cost())
+
+    def _cost(self) -> Head:
+        """What the attempt took that failed, and the most bytes that this process has held."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1024 if sys.platform == "linux" else 1)
+        return {"seconds": round(time.monotonic() - self.attempts.began, 6), "peak": peak}
 
     def _keep(self, text: str) -> None:
         """In the log; a full disk ends the run with the next row."""
@@ -290,6 +315,8 @@ def _prepare(settings: Head) -> Script:
     place = standins.Place(**settings["place"])
     if place.model_folder:
         os.environ["AZUREML_MODEL_DIR"] = place.model_folder
+    if place.gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpus
     standins.install(place)
     return load(settings["entry_script"], settings["source_directory"])
 

@@ -23,6 +23,7 @@ class Attempts:
     def __init__(self, path: str, process: str, recent: Recent) -> None:
         self._process = process.encode()
         self._recent = recent
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # a script may remove the folder of logs
         self._fd = move_up(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         self._second, self._stamp = -1, b""
         self.begin_bundle({})

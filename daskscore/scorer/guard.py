@@ -10,7 +10,8 @@ No code of the user runs in nursery and guard. Their contract with the worker, o
                        the socket of its guard, and its own commands, words and mark; in the end END
     guard → worker     {"started": pid, "guard": pid}
                        {"ended": status, "peak": bytes}, when all that the script has started is gone
-    worker → guard     it closes the socket: the scorer is to end now
+    worker → guard     STACKS: the scorer is to write where it stands, and to end with that
+                       it closes the socket: the scorer is to end now, without a word
 
 A worker's sockets close when it is gone, however it ended; nursery and guards then end what is below them, and go. That
 the nursery is gone its guards know by the lifeline, a pipe on which nobody ever writes.
@@ -34,7 +35,9 @@ import threading
 import time
 from typing import Any, Protocol
 
-START, END = b"S", b"E"
+from daskscore.scorer import stacks
+
+START, END, STACKS = b"S", b"E", b"W"
 
 _SET_PARENT_DEATH_SIGNAL = 1
 _SET_CHILD_SUBREAPER = 36
@@ -239,7 +242,7 @@ class Guard(_Parent):
         self.forked.add(self._scorer)
         with contextlib.suppress(ConnectionError):
             self._say({"started": self._scorer, "guard": guard})
-            while self.forked and not self._sleep(self.worker.fileno(), self.lifeline):
+            while self.forked and not self._told_to_end():
                 self._reap()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._scorer, signal.SIGKILL)
@@ -247,6 +250,14 @@ class Guard(_Parent):
         with contextlib.suppress(ConnectionError):
             self._say(self._ending)
         return None
+
+    def _told_to_end(self) -> bool:
+        ready = self._sleep(self.worker.fileno(), self.lifeline)
+        if ready == [self.worker.fileno()] and self.worker.recv(1) == STACKS:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self._scorer, stacks.SIGNAL)  # it is not yet reaped: the PID is nobody else's
+            return False
+        return bool(ready)
 
     def _ended(self, pid: int, status: int, peak: int) -> None:
         if pid == self._scorer:

@@ -59,6 +59,12 @@ class Beside(NamedTuple):
     columns: pandas.DataFrame
     items: int
 
+    def without(self, positions: Sequence[int]) -> Beside:
+        """For the results that are left when some items have none."""
+        if not positions:
+            return self
+        return Beside(self.columns.drop(index=list(positions)).reset_index(drop=True), self.items - len(positions))
+
 
 def _frame(result: Any) -> pandas.DataFrame:
     import pandas

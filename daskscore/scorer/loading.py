@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from daskscore.core.model import Kind
-from daskscore.core.planning import Content, name_of_rows, source_of
+from daskscore.core.planning import Content, name_of_rows, records_wanted, source_of
 from daskscore.core.tables import OnBadRecord, Piece, Reading
 from daskscore.scorer.context import MiniBatch
 
 if TYPE_CHECKING:
-    from daskscore.scorer.tables import BadRecord, Reader
+    from daskscore.scorer.tables import BadRecord, Reader, Table
 
 
 class CannotRead(Exception):
@@ -48,6 +48,16 @@ class Given:
     """Of files that were brought here: what the plan calls those in `mini_batch`."""
     notes: list[str] = field(default_factory=list)
     """What somebody should read who wonders about a result."""
+
+    def refused(self, position: int, reason: str) -> dict[str, Any]:
+        """The item at that place, for which the script gives no result, as the worker is told of it."""
+        if isinstance(self.mini_batch, MiniBatch):
+            return _failed(self.mini_batch[position], Kind.RAISE, reason)
+        for rows in self.rows:
+            if position < rows.stop - rows.start:
+                return _failed(name_of_rows(rows.file, rows.start + position, 1), Kind.RAISE, reason)
+            position -= rows.stop - rows.start
+        raise IndexError(position)
 
     def after(self, number: int, message: str) -> list[dict[str, Any]]:
         """The items without the first `number`, as the worker is told of them."""
@@ -138,7 +148,8 @@ class _Records:
         found = json.loads(line)
         pieces: list[Piece] = found["pieces"]
         frames = []
-        given = Given(None, items=sum(piece["items"] for piece in pieces), present=0, keys=found.get("keys", {}))
+        wanted = records_wanted(found)
+        given = Given(None, items=sum(stop - start for start, stop in wanted), present=0, keys=found.get("keys", {}))
         staged = found.get("at")
         for number, piece in enumerate(pieces):
             path, first_byte = staged[number] if staged is not None else ("", 0)
@@ -146,13 +157,17 @@ class _Records:
                 table = self.reader.read(piece, path, first_byte)
             except tables.Unreadable as error:
                 raise CannotRead(str(error)) from error
+            reading = self.readings[piece["input"]]
+            skipped = reading.on_bad_record is OnBadRecord.SKIP
+            start, stop = wanted[number]
+            if stop - start < piece["items"]:
+                table = _some_of(table, piece["row"], start, stop, reading)
             frames.append(table.frame)
-            skipped = self.readings[piece["input"]].on_bad_record is OnBadRecord.SKIP
             if skipped:
                 given.lost += [_failed(bad.place, Kind.INPUT, bad.reason) for bad in table.bad]
             else:
                 given.notes += [f"{bad.place}: {bad.reason}; it is kept" for bad in table.bad]
-            given.rows += _rows_left(piece, given.keys, table.bad if skipped else ())
+            given.rows += _rows_left(piece, given.keys, table.bad if skipped else (), start, stop)
         given.mini_batch = frames[0] if len(frames) == 1 else tables.joined(frames)
         given.present = len(given.mini_batch)
         if given.lost and not given.present:
@@ -177,10 +192,21 @@ class _Objects:
         return Given(mini_batch, told["items"], present=0, keys=told.get("keys", {}))
 
 
-def _rows_left(piece: Piece, keys: dict[str, Any], bad: Iterable[BadRecord]) -> Iterator[Rows]:
-    """The records of a piece without the bad ones."""
-    source, start = source_of(piece, keys)
-    stop = start + piece["items"]
+def _some_of(table: Table, row: int, start: int, stop: int, reading: Reading) -> Table:
+    """The records of a piece from one to another; bad ones that were skipped are not in its frame."""
+    within = [bad for bad in table.bad if start <= bad.row - row < stop]
+    first, last = start, stop
+    if reading.on_bad_record is OnBadRecord.SKIP:
+        first -= sum(bad.row - row < start for bad in table.bad)
+        last = first + stop - start - len(within)
+    frame = table.frame.iloc[first:last]
+    return table._replace(frame=frame.copy() if reading.index else frame.reset_index(drop=True), bad=within)
+
+
+def _rows_left(piece: Piece, keys: dict[str, Any], bad: Iterable[BadRecord], first: int, last: int) -> Iterator[Rows]:
+    """The records of a piece, from one to another, without the bad ones."""
+    source, row = source_of(piece, keys)
+    start, stop = row + first, row + last
     for record in sorted(bad):
         if record.row > start:
             yield Rows(source, start, record.row)

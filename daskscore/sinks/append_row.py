@@ -55,12 +55,13 @@ class AppendRow:
 
                 parquet_file.write(pieces, target, mixed_types=self.rows["mixed_types"])
             case _:
-                target.write(_encoded(header or ""))
+                target.write(encoded(header or ""))
                 target.flush()
                 _copy_all(pieces, target.fileno())
 
 
-def _encoded(header: str) -> bytes:
+def encoded(header: str) -> bytes:
+    """A header as it stands in the file."""
     try:
         return header.encode(errors="surrogateescape")
     except UnicodeEncodeError:

@@ -132,7 +132,8 @@ def append(path: Path, data: bytes) -> None:
     if not data:
         return
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # A script may have put a pipe in the place of its log: nobody waits for one who reads it.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         try:
             os.write(fd, data)
         finally:

@@ -105,6 +105,8 @@ class Caps:
 
 def close_hole(path: Path) -> None:
     """Of a log whose worker was killed: put it in order, as that would have done."""
+    if not path.is_file():  # a pipe that a script has put there would never open
+        return
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0 or not hasattr(os, "SEEK_HOLE"):
@@ -140,7 +142,7 @@ def shorten(path: Path, head: int, tail: int) -> None:
             tail = _line_end_after(old, tail)
             old.seek(0)
             _copy(old, new, head)
-            new.write(dropped(tail - head))
+            new.write(_line_break_at(old, head) + dropped(tail - head))
             old.seek(tail)
             shutil.copyfileobj(old, new)
         unfinished.chmod(path.stat().st_mode & 0o777)
@@ -154,12 +156,13 @@ def _cut_out(path: Path, head: int, tail: int) -> None:
     with path.open("r+b") as file:
         end = _line_end_before(file, head)
         start = _line_end_after(file, tail)
+        note = _line_break_at(file, end) + dropped(start - end)
         file.seek(start)
         kept = file.read()
         file.truncate(end)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        os.write(fd, dropped(start - end) + kept)
+        os.write(fd, note + kept)
     finally:
         os.close(fd)
 
@@ -170,6 +173,12 @@ def _line_end_before(file: BinaryIO, position: int) -> int:
     file.seek(start)
     found = file.read(position - start).rfind(b"\n")
     return position if found < 0 else start + found + 1
+
+
+def _line_break_at(file: BinaryIO, position: int) -> bytes:
+    """What ends the line that is cut there, if one is."""
+    file.seek(max(0, position - 1))
+    return b"" if file.read(1) == b"\n" or not position else b"\n"
 
 
 def _line_end_after(file: BinaryIO, position: int) -> int:

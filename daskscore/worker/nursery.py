@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daskscore.errors import RunError
-from daskscore.scorer.guard import END, START
+from daskscore.scorer.guard import END, STACKS, START
 
 CLOSE_SECONDS = 15.0
 """How long a nursery may take to end in order; one that was stopped never does."""
@@ -30,9 +30,23 @@ START_SECONDS = 60.0
 KILL_SECONDS = 5.0
 """How long a guard may take to end its scorer before it is ended itself."""
 
+STACKS_SECONDS = 0.5
+"""How long a scorer may take to write where its threads stand; one that was stopped never does."""
+
 FOLDER_PREFIX = "daskscore-"
 
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+
+ROOM = f"""
+import sys
+from importlib.machinery import PathFinder
+class Room:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [{PACKAGE_ROOT!r}]) if name == "daskscore" else None
+sys.meta_path.insert(0, Room)
+"""
+"""In a Python of the job's own, `daskscore` is the worker's, and nothing else that is installed beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +57,54 @@ class Ending:
     peak_bytes: int = 0
 
 
+STARTS = 3
+"""How often a nursery, or a guard, that is killed before its first word is started again."""
+
+
 class NurseryGone(Exception):
     """The nursery was killed: another one has to be started."""
+
+
+class GuardGone(Exception):
+    """The guard of a scorer was killed before its first word, and the nursery lives."""
 
 
 class Nursery:
     """The nursery process of one worker; safe to use from all slots' threads."""
 
-    def __init__(self, *, environment: Mapping[str, str], remove_at_end: Sequence[tuple[str, int]] = ()) -> None:
-        self._socket, theirs = socket.socketpair()
-        code = f"import sys; sys.path.append({PACKAGE_ROOT!r}); from daskscore.scorer.guard import main; main()"
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env=dict(environment),
-                start_new_session=True,
-                close_fds=True,
-            )
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        remove_at_end: Sequence[tuple[str, int]] = (),
+        python: str | None = None,
+    ) -> None:
+        """`python`: of the job's own environment; None: the worker's."""
+        room = f"import sys; sys.path.append({PACKAGE_ROOT!r})" if python is None else ROOM
+        code = f"{room}\nfrom daskscore.scorer.guard import main; main()"
         self._asking = threading.Lock()
-        self._socket.sendall(json.dumps({"remove": list(remove_at_end)}).encode() + b"\n")
+        words = json.dumps({"remove": list(remove_at_end)}).encode() + b"\n"
+        for attempt in range(STARTS):
+            self._socket, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [python or sys.executable, "-P", "-c", code],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env=dict(environment),
+                    start_new_session=True,
+                    close_fds=True,
+                )
+            try:
+                self._socket.sendall(words)
+                return
+            except OSError as error:  # it was killed at once
+                self.close()
+                if attempt == STARTS - 1:
+                    raise RunError(
+                        f"the process that starts the scorers ended {STARTS} times at once ({error}). Does something on "
+                        "this machine kill processes?"
+                    ) from error
 
     @property
     def alive(self) -> bool:
@@ -81,6 +122,8 @@ class Nursery:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1)
                 raise NurseryGone from error
+            if isinstance(error, ConnectionError):
+                raise GuardGone from error
             raise RunError(
                 f"no scorer process could be started ({error}). Is this machine out of processes?"
             ) from error
@@ -135,6 +178,12 @@ class Guard:
         if self._ending is None and (word := self._hear(seconds)) is not None:
             self._ending = Ending(word.get("ended"), word.get("peak") or 0)
         return self._ending
+
+    def end_with_stacks(self) -> Ending:
+        """Like `end`, after the scorer has written where its threads stand, if it does so at once."""
+        with suppress(OSError):
+            self._socket.send(STACKS)
+        return self.wait(STACKS_SECONDS) or self.end()
 
     def end(self) -> Ending:
         """Now, with all that the scorer has started."""

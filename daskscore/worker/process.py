@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,11 +26,14 @@ from daskscore.core.layout import (
 )
 from daskscore.core.model import Bundle, Kind, Segment
 from daskscore.core.protocol import MARK_BYTES, Frames, Head, Mark, frame, shared_page
-from daskscore.worker.attempts import AttemptFile, NodeLog
+from daskscore.worker import stacks
+from daskscore.worker.attempts import AttemptFile, NodeLog, append
 from daskscore.worker.capping import Caps
 from daskscore.worker.nursery import Ending, Nursery, ready, resident_bytes
+from daskscore.worker.shares import Gpus
 
 if TYPE_CHECKING:
+    from daskscore.worker.rooms import Room
     from daskscore.worker.side_inputs import SideInputs
 
 LOOK_SECONDS = 0.05
@@ -58,6 +62,9 @@ class Limits:
     """How large a log of the script may become."""
     monitor_seconds: float = DEFAULT_MONITOR_SECONDS
     """Between two looks at what the node uses; 0: none is taken."""
+    gpus_per_process: int = 1
+    gpus_per_node: int | None = None
+    """None: as many as are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,11 @@ class Desk:
     """Makes the part names of this worker unlike those of any other."""
     side_inputs: SideInputs | None = None
     """What is brought before the first scorer starts."""
+    room: Room | None = None
+    """The script's folder, where it may have to come from the driver, and the job's own environment."""
+    model_view: str = ""
+    """A folder that passes, in which a model can stand alone."""
+    gpus: Gpus = field(default_factory=lambda: Gpus([], 0))
     numbers: Iterator[int] = field(default_factory=count)
     """Of this node's scorers, old and new."""
     caps: Caps = field(init=False)
@@ -92,6 +104,19 @@ class Ended(Exception):
         super().__init__(message)
         self.kind = kind
         self.at = time.monotonic()
+        self.stood = b"", ""
+        """Where it stood when its time was up, as it has written that itself and as py-spy has seen it."""
+        self.peak_bytes = 0
+        self.status: int | None = None
+        """Its exit code, or minus the signal, where it has ended by itself."""
+
+    @property
+    def signal(self) -> int | None:
+        return -self.status if self.status is not None and self.status < 0 else None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.status if self.status is not None and self.status >= 0 else None
 
 
 class ScorerProcess:
@@ -99,8 +124,10 @@ class ScorerProcess:
 
     def __init__(self, desk: Desk, nursery: Nursery) -> None:
         self.desk = desk
+        self._folder = desk.room.folder() if desk.room is not None else ""
         self._brought = desk.side_inputs.paths() if desk.side_inputs is not None else {}
         self.process = _reserve_name(desk)
+        self.place = f"{desk.node}/{self.process}"
         self.error_log = error_log(desk.node, self.process)
         self.stdout_log = stdout_log(desk.node, self.process)
         self.stderr_log = stderr_log(desk.node, self.process)
@@ -111,7 +138,7 @@ class ScorerProcess:
         command_end, self._commands = os.pipe()
         words, word_end = os.pipe()
         os.set_blocking(self._commands, False)
-        page = shared_page()
+        self._page = page = shared_page()
         os.ftruncate(page, MARK_BYTES + RECENT_BYTES)
         self.attempts = AttemptFile(
             desk.output / process_log(desk.node, self.process), desk.node, self.process, Recent.open(page)
@@ -123,13 +150,14 @@ class ScorerProcess:
         try:
             self.guard = nursery.start(command_end, word_end, page)
         except BaseException:
-            os.close(self._commands)
-            os.close(words)
+            for fd in (self._commands, words, page):
+                os.close(fd)
             raise
         finally:
-            for fd in (command_end, word_end, page):
+            for fd in (command_end, word_end):
                 os.close(fd)
         self._frames = Frames(words)
+        self._gpus = desk.gpus.take()
         self.attempts.begin(self.guard.scorer)
         desk.caps.watch(self.process)
         desk.log.say(f"{self.process} was started (PID {self.guard.scorer}).")
@@ -190,9 +218,22 @@ class ScorerProcess:
         """End it now; to be raised."""
         ended = Ended(kind, message)
         self._why = f"it was killed: {message}"
-        self.guard.end()
+        if kind is Kind.TIMEOUT:
+            seen = stacks.native(self.guard.scorer)
+            ended.peak_bytes = self.guard.end_with_stacks().peak_bytes
+            ended.stood = os.pread(self._page, stacks.DUMP_BYTES, MARK_BYTES + RECENT_BYTES), seen
+        else:
+            ended.peak_bytes = self.guard.end().peak_bytes
         self._close_commands()
         return ended
+
+    def stood(self, ended: Ended, message: str) -> str:
+        """Where it hung, for its logs and as a traceback that ends with the message; empty where that is not known."""
+        text = stacks.told(*ended.stood, message)
+        if text:
+            append(self.desk.output / self.stderr_log, text.encode(errors="backslashreplace"))
+            append(self.desk.output / self.error_log, f"{message}\n{text}\n".encode(errors="backslashreplace"))
+        return text
 
     def end(self, why: str = "") -> None:
         """End it in peace, or by force after the grace."""
@@ -210,8 +251,11 @@ class ScorerProcess:
         self._close_commands()
         if self._frames.fd >= 0:
             os.close(self._frames.fd)
+            os.close(self._page)
             self._frames.fd = -1
         self.guard.close()
+        self.desk.gpus.give_back(self._gpus)
+        self._gpus = []
         self.mark.memory.close()
         why = self._why or "there is no more work for it"
         self.attempts.close(why)
@@ -243,14 +287,18 @@ class ScorerProcess:
         ending = self.guard.end()
         if ending.status == -signal.SIGKILL:
             self._why = f"the process closed descriptors that it had not opened {self.doing}"
-            return Ended(Kind.CRASH, self._why)
+            ended = Ended(Kind.CRASH, self._why)
+            ended.peak_bytes = ending.peak_bytes
+            return ended
         return self._ended(ending)
 
     def _ended(self, ending: Ending) -> Ended:
         self._close_commands()
         reading = self.doing == "in run()" and self.mark.read().started < 0
         self._why = f"the process {_how(ending, 'while its records were read' if reading else self.doing)}"
-        return Ended(Kind.CRASH, self._why)
+        ended = Ended(Kind.CRASH, self._why)
+        ended.peak_bytes, ended.status = ending.peak_bytes, ending.status
+        return ended
 
     def _settings(self) -> Head:
         output = self.desk.output
@@ -270,11 +318,14 @@ class ScorerProcess:
         return {**settings, **{key: str(output / path) for key, path in paths.items()}} | {
             "part": str(self.part_path),
             "node": self.desk.node,
+            "source_directory": self._folder or settings["source_directory"],
             "arguments": [_filled(word, self._brought) for word in settings["arguments"]],
             "place": {
                 **place,
+                "source_directory": self._folder or place["source_directory"],
                 "models": models,
-                "model_folder": os.path.dirname(folder),
+                "model_folder": _alone(folder, self.desk.model_view) if folder else "",
+                "gpus": ",".join(self._gpus),
                 "process": self.process,
                 "output": str(output),
                 "log_folder": str(output / entry_script_logs(self.desk.node)),
@@ -314,3 +365,13 @@ def _reserve_name(desk: Desk) -> str:
             continue
         return name
     raise AssertionError("numbers never end")
+
+
+def _alone(model: str, view: str) -> str:
+    """The folder that holds the model and nothing else; where there is none, one with a link to it."""
+    holder = os.path.dirname(model)
+    if not view or os.listdir(holder) == [os.path.basename(model)]:
+        return holder
+    with suppress(FileExistsError):  # another scorer of this worker has made it
+        os.symlink(model, os.path.join(view, os.path.basename(model)))
+    return view

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -30,12 +30,16 @@ from daskscore.worker.capping import Caps, dropped, line_after
 from daskscore.worker.monitor import Monitor
 from daskscore.worker.nursery import Nursery, passing_folder, shared_folder
 from daskscore.worker.process import Desk, Limits
+from daskscore.worker.shares import Gpus, gpus_here, threads_each
 from daskscore.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from daskscore.inputs.stores import Stores
+    from daskscore.worker.environments import Recipe
     from daskscore.worker.feeding import Staging
+    from daskscore.worker.rooms import Readiness, Room
     from daskscore.worker.side_inputs import SideInputs
+    from daskscore.worker.sources import Code, CodeFolder
 
 IDLE_SECONDS = 60.0
 """A scorer without work for this long is ended, so that a run whose driver has vanished leaves nothing running."""
@@ -73,6 +77,10 @@ class Assignment:
     side_stores: Stores | None = None
     staging_limit: int = 0
     """Bytes of these that a worker keeps on its disk."""
+    code: Code | None = None
+    """The script's folder, which comes from the driver where the worker does not see it; None: all see it."""
+    recipe: Recipe | None = None
+    """Of the environment that the scorers run in; None: the worker's own."""
 
 
 def plugin_name(run: str) -> str:
@@ -90,6 +98,9 @@ class Session(WorkerPlugin):
         self._nursery_lock = threading.Lock()
         self._nursery: Nursery | None = None
         self._stopping = threading.Event()
+        self._scoring: Nursery | None = None
+        """Of the job's own environment; the scorers of others are the nursery's."""
+        self._room: Room | None = None
         self._staging: Staging | None = None
         self._shipping: _Shipping | None = None
         self._node = re.sub(r"[^\w.-]+", "_", str(worker.name))
@@ -100,6 +111,8 @@ class Session(WorkerPlugin):
         except OSError as error:  # of this machine alone: the others go on
             what = f"{error.strerror or error}: {error.filename or 'a file'}"
             self._trouble = InitFailure(Kind.CRASH, f"the worker cannot take part: {what}", "")
+            self._stopping.set()
+            self._close_room()
             self._close_nursery()
 
     def _set_up(self, worker: Worker) -> None:
@@ -108,14 +121,17 @@ class Session(WorkerPlugin):
             # Ctrl-C in a terminal reaches all its processes; only the driver decides what it means.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._worker = worker
+        self._slots = slots = assignment.slots or worker.state.nthreads
         self._scratch = "" if _is_shared(assignment) else passing_folder()
         self._side_folder = shared_folder(assignment.run) if assignment.side_inputs else ""
         self._staging_folder = passing_folder() if assignment.stores is not None else ""
-        for folder in filter(None, (self._scratch, self._staging_folder)):
+        self._model_view = passing_folder() if assignment.settings["place"]["model_folder"] else ""
+        for folder in filter(None, (self._scratch, self._staging_folder, self._model_view)):
             self._living_nursery()
             os.mkdir(folder, 0o700)
         self._staging = self._make_staging()
         self._side_inputs = self._make_side_inputs()
+        self._room = self._open_room()
         output = Path(self._scratch or assignment.output)
         node = self._node
         desk = Desk(
@@ -126,10 +142,12 @@ class Session(WorkerPlugin):
             limits=assignment.limits,
             token=secrets.token_hex(4),
             side_inputs=self._side_inputs,
+            room=self._room,
+            model_view=self._model_view,
+            gpus=Gpus(gpus_here(assignment.limits.gpus_per_node), assignment.limits.gpus_per_process),
         )
         desk.parts.mkdir(parents=True, exist_ok=True)
-        slots = assignment.slots or worker.state.nthreads
-        self._supervisors = [Supervisor(desk, self._living_nursery, self._stopping.is_set) for _ in range(slots)]
+        self._supervisors = [Supervisor(desk, self._scorers_nursery, self._stopping.is_set) for _ in range(slots)]
         self._free: queue.LifoQueue[Supervisor] = queue.LifoQueue()
         for supervisor in self._supervisors:
             self._free.put(supervisor)
@@ -147,8 +165,15 @@ class Session(WorkerPlugin):
         return {"assignment": self.assignment, "name": self.name}
 
     @contextmanager
-    def _slot(self) -> Iterator[Supervisor]:
-        supervisor = self._free.get()
+    def _slot(self, avoid: tuple[str, ...]) -> Iterator[Supervisor]:
+        supervisor, passed = self._free.get(), []
+        with suppress(queue.Empty):
+            while supervisor.place in avoid:
+                other = self._free.get_nowait()
+                passed.append(supervisor)
+                supervisor = other
+        for one in passed:
+            self._free.put(one)
         try:
             yield supervisor
         finally:
@@ -160,7 +185,7 @@ class Session(WorkerPlugin):
             return Outcome(bundle.id, self._node, unstarted=bundle.spans, init_failure=self._trouble)
         try:
             feed = self._staging.feed(bundle, self._stopping.is_set) if self._staging is not None else None
-            with self._slot() as supervisor:
+            with self._slot(bundle.avoid) as supervisor:
                 outcome = supervisor.score(bundle, feed)
                 if self._shipping is not None:
                     outcome = self._shipping.add(outcome)
@@ -178,6 +203,11 @@ class Session(WorkerPlugin):
         self._monitor.close()
         return self._shipping.new_log_bytes(LAST_LOG_BYTES)
 
+    def drop(self, bundle: int) -> None:
+        """Kill the scorer that has this bundle: it is scored elsewhere."""
+        for supervisor in self._supervisors:
+            supervisor.drop(bundle)
+
     def stop(self) -> None:
         """Finish the mini-batches in hand, start no other."""
         self._stopping.set()
@@ -187,9 +217,10 @@ class Session(WorkerPlugin):
         if self._trouble is not None:
             return
         with ExitStack() as steps:  # each is taken, whatever becomes of those before it; the last one first
-            for folder in filter(None, (self._scratch, self._staging_folder)):
+            for folder in filter(None, (self._scratch, self._staging_folder, self._model_view)):
                 steps.callback(shutil.rmtree, folder, ignore_errors=True)
             steps.callback(self._close_nursery)
+            steps.callback(self._close_room)
             if self._side_inputs is not None:
                 steps.callback(self._side_inputs.close)
             if self._staging is not None:
@@ -200,9 +231,23 @@ class Session(WorkerPlugin):
 
     def _close_nursery(self) -> None:
         with self._nursery_lock:
-            if self._nursery is not None:
-                self._nursery.close()
-                self._nursery = None
+            for nursery in filter(None, (self._scoring, self._nursery)):
+                nursery.close()
+            self._scoring = self._nursery = None
+
+    def _close_room(self) -> None:
+        if self._room is not None:
+            self._room.close()
+
+    @property
+    def readiness(self) -> Readiness | None:
+        """Whether a scorer could start at once; None where nothing has to be there first."""
+        return self._room.readiness(self._node) if self._room is not None else None
+
+    @property
+    def code(self) -> CodeFolder | None:
+        """The script's folder, where it may have to come from the driver."""
+        return self._room.code if self._room is not None else None
 
     def _end_scorers(self) -> None:
         self.stop()
@@ -244,17 +289,46 @@ class Session(WorkerPlugin):
         readings = [Reading.from_json(text) for text in assignment.settings["readings"]]
         return Staging(Path(self._staging_folder) / "items", assignment.stores, readings, assignment.staging_limit)
 
+    def _open_room(self) -> Room | None:
+        assignment = self.assignment
+        if assignment.code is None and assignment.recipe is None:
+            return None
+        from daskscore.worker.rooms import open_room
+
+        def ask() -> None:
+            self._worker.log_event(plugin_name(assignment.run), {"wants_code": self._worker.address})
+
+        return open_room(assignment.code, assignment.recipe, assignment.run, stopping=self._stopping.is_set, ask=ask)
+
+    def _scorers_nursery(self) -> Nursery:
+        """Of the job's own environment, once that is made; the other one goes on to remove folders in the end."""
+        interpreter = self._room.interpreter() if self._room is not None else None
+        nursery = self._living_nursery()
+        if interpreter is None:
+            return nursery
+        with self._nursery_lock:
+            if self._scoring is not None and not self._scoring.alive:
+                self._scoring.close()
+                self._scoring = None
+            if self._scoring is None:
+                environment = interpreter.environment(os.environ) | threads_each(self._slots)
+                self._scoring = Nursery(
+                    environment=environment | self.assignment.environment, python=interpreter.python
+                )
+            return self._scoring
+
     def _living_nursery(self) -> Nursery:
         with self._nursery_lock:
             if self._nursery is not None and not self._nursery.alive:
                 self._nursery.close()
                 self._nursery = None
             if self._nursery is None:
-                folders = (self._scratch, self._staging_folder, self._side_folder)
+                folders = (self._scratch, self._staging_folder, self._model_view, self._side_folder)
                 doomed = [(folder, 0) for folder in folders if folder]
                 if self.assignment.scratch:
                     doomed.append((self.assignment.scratch, self.assignment.driver))
-                self._nursery = Nursery(environment={**os.environ, **self.assignment.environment}, remove_at_end=doomed)
+                environment = {**os.environ, **threads_each(self._slots), **self.assignment.environment}
+                self._nursery = Nursery(environment=environment, remove_at_end=doomed)
             return self._nursery
 
     def _end_idle_scorers(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from daskscore.core.planning import count_items
 from daskscore.core.protocol import Head, Progress
 from daskscore.errors import InputError, RunError
 from daskscore.worker import process as processes
-from daskscore.worker.nursery import Nursery, NurseryGone
+from daskscore.worker.nursery import STARTS, GuardGone, Nursery, NurseryGone
 from daskscore.worker.process import Desk, Ended, ScorerProcess
 
 if TYPE_CHECKING:
@@ -62,12 +63,15 @@ class Supervisor:
         self._nursery = nursery
         self._stopping = stopping
         self._scorer: ScorerProcess | None = None
+        self._in_hand = self._dropped = -1
+        """The bundle that is scored, and the last one that is not wanted any more."""
         self.idle_since = time.monotonic()
 
     def score(self, bundle: Bundle, feed: Feed | None = None) -> Outcome:
         """Called once per bundle, in a thread of the Dask worker; `feed` brings items that are elsewhere."""
         began = time.monotonic()
         told = _Told(bundle.spans, bundle.lines)
+        self._in_hand = bundle.id
         if self._stopping():
             return self._outcome(bundle, told, began)
         if self._scorer is None:
@@ -89,6 +93,16 @@ class Supervisor:
             self._scorer = None
         self.idle_since = time.monotonic()
         return self._outcome(bundle, told, began)
+
+    def drop(self, bundle: int) -> None:
+        """Called in another thread."""
+        if self._in_hand == bundle:
+            self._dropped = bundle
+
+    @property
+    def place(self) -> str:
+        """Node and process of the scorer that lives."""
+        return self._scorer.place if self._scorer is not None else ""
 
     def end(self) -> None:
         """Let the scorer run its shutdown() and go; kill it when it takes too long."""
@@ -118,9 +132,18 @@ class Supervisor:
         scorer.end()
         return None
 
+    def _new_process(self) -> ScorerProcess:
+        for _ in range(STARTS):
+            with suppress(GuardGone):
+                return ScorerProcess(self.desk, self._nursery())
+        raise RunError(
+            f"no scorer process could be started: its guard ended {STARTS} times before its first word. Is this machine out "
+            "of processes or memory?"
+        )
+
     def _start(self) -> ScorerProcess | InitFailure:
         try:
-            scorer = ScorerProcess(self.desk, self._nursery())
+            scorer = self._new_process()
         except NurseryGone:
             return InitFailure(Kind.LOST, "the nursery of the scorer processes was killed", "")
         except InputError as error:
@@ -153,7 +176,8 @@ class Supervisor:
         except Ended as ended:
             scorer.close()
             what = "run init()" if scorer.doing == "in init()" else f"load {self.desk.settings['entry_script']}"
-            return InitFailure(ended.kind, f"cannot {what}: {ended}", scorer.stderr_log)
+            message = f"cannot {what}: {ended}"
+            return InitFailure(ended.kind, message, scorer.stderr_log, scorer.stood(ended, message))
         self.desk.log.say(f"{scorer.process} is ready: the script and init() took {time.monotonic() - began:.3f} s.")
         return scorer
 
@@ -171,7 +195,12 @@ class Supervisor:
                 return
             if delivery.failure:
                 failure = Failure(
-                    span.first, Kind.INPUT, delivery.failure, scorer.stdout_log, may_pass=delivery.may_pass
+                    span.first,
+                    Kind.INPUT,
+                    delivery.failure,
+                    scorer.stdout_log,
+                    may_pass=delivery.may_pass,
+                    place=scorer.place,
                 )
                 told.failures.append(failure)
                 told.next += 1
@@ -220,6 +249,8 @@ class Supervisor:
                 raise scorer.kill(
                     Kind.TIMEOUT, f"the scorer gave no sign of life for {limits.overhead_seconds:g} s outside run()"
                 )
+            if self._dropped == self._in_hand:
+                raise scorer.kill(Kind.LOST, "another attempt was faster")
             if stop_by is not None and now > stop_by:
                 raise scorer.kill(Kind.LOST, "the run was stopped")
             scorer.check_memory()
@@ -240,8 +271,9 @@ class Supervisor:
             segment = segment._replace(failed_items=failed, header=word.get("header"))
             told.segments.append(segment)
             scorer.attempts.sums.scored(segment)
+            of = {"seconds": word.get("seconds", 0.0), "peak_memory": word.get("peak", 0), "place": scorer.place}
             told.item_failures += [
-                ItemFailure(word["first"], item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
+                ItemFailure(word["first"], item, Kind.INPUT, message, scorer.stdout_log, **of) for item, message in lost
             ]
             told.item_failures += [
                 ItemFailure(
@@ -251,13 +283,26 @@ class Supervisor:
                     item["message"],
                     scorer.stdout_log,
                     items=item.get("items", 1),
+                    **of,
                 )
                 for item in word.get("named", ())
             ]
             told.next += word["done"]
         else:
             log = scorer.error_log if word["traceback"] else scorer.stdout_log
-            told.failures.append(Failure(word["index"], Kind(word["kind"]), word["message"], log, word["traceback"]))
+            told.failures.append(
+                Failure(
+                    word["index"],
+                    Kind(word["kind"]),
+                    word["message"],
+                    log,
+                    word["traceback"],
+                    retry_after=word.get("retry_after"),
+                    seconds=word["seconds"],
+                    place=scorer.place,
+                    peak_memory=word["peak"],
+                )
+            )
             line = told.line(told.next)
             scorer.attempts.sums.failed(count_items(line) if line else 1)
             told.next += 1
@@ -290,7 +335,8 @@ class Supervisor:
         told.segments.append(segment)
         scorer.attempts.sums.scored(segment)
         told.item_failures += [
-            ItemFailure(first, item, Kind.INPUT, message, scorer.stdout_log) for item, message in lost
+            ItemFailure(first, item, Kind.INPUT, message, scorer.stdout_log, place=scorer.place)
+            for item, message in lost
         ]
         told.next += progress.done
 
@@ -302,7 +348,18 @@ class Supervisor:
         if ended.kind is Kind.TIMEOUT and progress.started >= 0 and seconds <= self.desk.limits.run_seconds:
             return None  # The one that took too long came to its end after all, before it could be killed.
         index = next(_rest(told.spans, told.next)).first
-        return Failure(index, ended.kind, str(ended), scorer.stderr_log, seconds=seconds)
+        return Failure(
+            index,
+            ended.kind,
+            str(ended),
+            scorer.stderr_log,
+            scorer.stood(ended, f"mini-batch {index}: {ended}"),
+            seconds=seconds,
+            place=scorer.place,
+            peak_memory=ended.peak_bytes,
+            signal=ended.signal,
+            exit_code=ended.exit_code,
+        )
 
     def _outcome(self, bundle: Bundle, told: _Told, began: float) -> Outcome:
         return Outcome(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +36,8 @@ def tell(*words: str | Path, ends: int = 0) -> str:
 
 @pytest.fixture
 def scored(bench: Workbench, run: Callable[..., Result]) -> Path:
-    """Three mini-batches; that with b.png fails, twice."""
-    bench.script(SCRIPT)
+    """Three mini-batches; that with b.png fails, twice, and so does each of its items."""
+    bench.script(SCRIPT.replace('"b.png" in names', '{"a.png", "b.png"} & {*names}'))
     bench.inputs("a.png", "b.png", "c.png", "ä 1.png", "e.png")
     run(
         "--entry-script", "score.py", "--input", "in", "--output", "out", "--mini-batch-size", "2", "--run-max-try", "2"
@@ -49,7 +52,7 @@ def test_an_item_leads_to_its_mini_batch_its_traceback_and_what_was_printed(scor
         assert re.search(rf"^  try {number}: RUN_EXCEPTION on \S+/process\d+ at \S+, \S+ s, 0 of 2 items$", said, re.M)
     assert "raise: run() raised ValueError: no such colour" in said
     assert 'raise ValueError("no such colour")' in said
-    assert len(re.findall(r"failed for good after 2 attempts: .*/[ab]\.png: raise", said)) == 2
+    assert len(re.findall(r"failed for good after \d+ attempts: .*/[ab]\.png: raise", said)) == 2
     assert re.search(r"The last lines of .*stdout\.txt:(\n    scores .*)+", said)
 
 
@@ -66,8 +69,8 @@ def test_a_name_that_is_no_ascii_is_found(scored: Path) -> None:
 
 def test_errors_are_told_once_each(scored: Path) -> None:
     said = tell("logs", scored, "--errors")
-    assert said.count("ValueError: no such colour") == 1
-    assert "2 failed like this" in said
+    assert said.count('raise ValueError("no such colour")') == 1
+    assert re.search(r"^  \d+ failed like this", said, re.MULTILINE)
     assert "Processed" not in said
 
 
@@ -137,6 +140,8 @@ def test_a_run_whose_driver_was_killed_is_said_to_be_stopped(bench: Workbench, n
     assert "stopped: its driver is gone" in said
     assert "--resume" in said
     assert "Scheduled 3" in tell("logs", bench.output, "-f")
+    for words in ((), ("-f",), ("--mini-batch", "2")):
+        assert "The run has stopped, as its driver is gone" in tell("logs", bench.output, *words)
 
 
 @pytest.mark.parametrize("command", ["show", "logs"])
@@ -161,3 +166,130 @@ def test_what_is_not_in_the_run_is_named(scored: Path) -> None:
     assert "has 'z.png' in its name" in tell("logs", scored, "--item", "z.png", ends=2)
     assert f"mini-batch 3: {scored} has 3, counted from 0" in tell("logs", scored, "--mini-batch", "3", ends=2)
     assert "exclude each other" in tell("logs", scored, "--mini-batch", "0", "--errors", ends=2)
+
+
+SHORT = "def run(mini_batch): return []\n"
+DIES = "import os\ndef run(mini_batch): os._exit(3)\n"
+NOT_READY = "def init(): raise RuntimeError('no model')\ndef run(mini_batch): return mini_batch\n"
+SPOILS = """
+import os
+def run(mini_batch):
+    os.write(1, b"\\x1b]0;title\\x07\\x1b[2J" + b"x" * 100_000)
+    raise ValueError("bell\\x07 \\x1b[2Jclear \\x1b]0;title\\x07 " + "y" * 5_000)
+"""
+
+
+@pytest.fixture
+def ended(bench: Workbench, run: Callable[..., Result]) -> Callable[[str], Path]:
+    """The output of a run of two items with this script, which fails."""
+
+    def score(script: str) -> Path:
+        bench.script(script)
+        bench.inputs("a", "b")
+        run("--entry-script", "score.py", "--input", "in", "--output", "out", "--run-max-try", "1", ends=1)
+        return bench.output
+
+    return score
+
+
+@pytest.mark.parametrize("words", [(), ("--errors",), ("-f",), ("-f", "--errors")])
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        (SHORT, "2 × bad_output: run() returned 0 results for the 2 items"),
+        (DIES, "2 × crash: the process exited with code 3 in run()"),
+    ],
+)
+def test_failures_without_a_traceback_are_told(
+    ended: Callable[[str], Path], words: tuple[str, ...], script: str, cause: str
+) -> None:
+    assert cause in tell("logs", ended(script), *words)
+
+
+def test_a_crash_is_told_as_it_comes(ended: Callable[[str], Path]) -> None:
+    said = tell("logs", ended(DIES), "-f", "--errors")
+    assert re.search(
+        r"^driver\| mini batch 0, '.*/in/a': the process exited with code 3 in run\(\)$", said, re.MULTILINE
+    )
+
+
+def test_a_run_that_did_not_come_to_its_items_says_why(ended: Callable[[str], Path]) -> None:
+    output = ended(NOT_READY)
+    assert re.search(r"^first failure +RuntimeError: no model  \(logs/user/error/", tell("show", output), re.MULTILINE)
+    assert "come to its end. The run is Failed. init() keeps failing" in tell("logs", output, "--mini-batch", "0")
+
+
+@pytest.mark.parametrize("words", [("show",), ("logs",), ("logs", "-f"), ("logs", "--errors"), ("logs", "--item", "a")])
+def test_nothing_that_a_script_says_spoils_the_terminal(ended: Callable[[str], Path], words: tuple[str, ...]) -> None:
+    said = tell(*words, ended(SPOILS))
+    assert "ValueError: bell" in said
+    assert [letter for letter in said if not letter.isprintable() and letter != "\n"] == []
+    assert max(map(len, said.splitlines())) < 2_200
+
+
+def test_a_copy_without_the_plan_tells_what_it_has(scored: Path) -> None:
+    """As a run publishes it to a storage."""
+    shutil.rmtree(scored / ".daskscore")
+    assert "ValueError: no such colour" in tell("logs", scored, "--item", "b.png")
+    assert "try 1: RUN_DONE" in tell("logs", scored, "--mini-batch", "1")
+    assert "others are not known" in tell("logs", scored, "--item", "c.png", ends=2)
+
+
+def _replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _replace_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+TABLE = "logs/sys/job_report/processed_mini-batches.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("report.json", lambda path: path.write_text("[]")),
+        ("failed_items.jsonl", lambda path: os.truncate(path, 300)),
+        ("failed_items.jsonl", _replace_by_a_folder),
+        ("logs", shutil.rmtree),
+        ("logs", lambda path: (shutil.rmtree(path), path.write_text("a file"))),
+        (TABLE, lambda path: path.write_bytes(b"x\n0,a,b,c,d,e,f,g,h,i,j,k,l,m\n0,1,\n\xff\n")),
+        (TABLE, _replace_by_a_folder),
+        ("logs/job_error.txt", _replace_by_a_folder),
+        ("logs/job_progress_overview.txt", _replace_by_a_pipe),
+        (".daskscore/plan/mini_batches.index", Path.unlink),
+        (".daskscore/plan/mini_batches.index", lambda path: os.truncate(path, 5)),
+        (".daskscore/plan/mini_batches.jsonl", lambda path: os.truncate(path, 5)),
+    ],
+)
+def test_what_is_damaged_is_named_or_left_out(scored: Path, name: str, damage: Callable[[Path], object]) -> None:
+    damage(scored / name)
+    for words in ((), ("-f",), ("--errors",), ("--mini-batch", "0"), ("--item", "b.png")):
+        _told_or_refused("logs", scored, *words)
+    _told_or_refused("show", scored)
+
+
+def _told_or_refused(*words: str | Path) -> None:
+    done = CliRunner().invoke(root, [*map(str, words)])
+    assert done.exit_code in (0, 2), done.exception
+    assert done.output.strip()
+
+
+def test_the_first_reader_of_a_pipe_may_leave(scored: Path) -> None:
+    command = f"{Workbench(scored).command()[0]} -m daskscore logs {scored} -f | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_tries_of_several_processes_are_told_in_their_order(scored: Path) -> None:
+    table = scored / TABLE
+    header, *lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([header, *reversed(lines)]))
+    said = tell("logs", scored, "--mini-batch", "0")
+    tries = [int(number) for number in re.findall(r"^  try (\d+):", said, re.MULTILINE)]
+    assert tries == sorted(tries)
+    assert said.count("ValueError(") == 1
+    assert json.loads((scored / "failed_items.jsonl").read_text().splitlines()[0])["mini_batch"] == 0

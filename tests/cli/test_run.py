@@ -198,6 +198,7 @@ def test_a_completed_run_says_what_was_done_and_where_it_is(bench: Workbench, ru
     assert done.stdout.splitlines()[1:] == [
         f"output: {bench.output}/parallel_run_step.txt",
         f"failed: 1 items (1 bad_output), named in {bench.output}/failed_items.jsonl",
+        f"Once the cause is mended, `daskscore retry {bench.output}` scores only these again.",
     ]
     assert not done.stderr
 

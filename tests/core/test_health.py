@@ -99,3 +99,31 @@ def test_another_failure_never_gives_hope(failures: dict[str, int], nodes: set[s
     before, after = failed(1, **failures), failed(1, **failures)
     after.init_failed("a")
     assert not before.hopeless(nodes, seconds=seconds) or after.hopeless(nodes, seconds=seconds)
+
+
+def test_a_node_where_each_attempt_fails_while_others_go_well_is_set_aside() -> None:
+    health = Health(2)
+    health.tried("good", scored=3, failed=1)
+    for _ in range(9):
+        assert not health.set_aside("bad")
+        health.tried("bad", scored=0, failed=1)
+    assert health.set_aside("bad")
+    assert not health.set_aside("good")
+
+
+def test_attempts_that_fail_everywhere_are_not_the_node_s_fault() -> None:
+    health = Health(1)
+    for _ in range(100):
+        health.tried("a", scored=0, failed=1)
+        health.tried("b", scored=0, failed=1)
+    assert not health.set_aside("a")
+    assert not health.set_aside("b")
+
+
+def test_one_attempt_that_goes_well_clears_the_node() -> None:
+    health = Health(1)
+    health.tried("good", scored=1, failed=0)
+    for scored in (0, 1, 0):
+        for _ in range(5):
+            health.tried("bad", scored=scored, failed=1 - scored)
+    assert not health.set_aside("bad")

@@ -39,7 +39,7 @@ def indices(spans: tuple[Span, ...]) -> list[int]:
 
 def fail(one: Ledger, index: int = 0, kind: Kind = Kind.RAISE) -> Settlement | None:
     """Hand out the next mini-batch, which is `index`, and let it fail."""
-    bundle, spans = one.hand_out(1)
+    bundle, spans, _ = one.hand_out(1)
     assert indices(spans) == [index]
     return one.settle(Outcome(bundle, "node", failures=(failed(index, kind),)))
 
@@ -90,7 +90,7 @@ def test_memory_does_not_depend_on_how_many_mini_batches_there_are(mini_batches:
     one = ledger(mini_batches)
     tracemalloc.start()
     while one.waiting > mini_batches // 4:
-        bundle, spans = one.hand_out(1000)
+        bundle, spans, _ = one.hand_out(1000)
         failures = tuple(failed(span.first) for span in spans)
         segments = tuple(scored(span.first + 1, span.size - 2) for span in spans if span.size > 2)
         unstarted = tuple(Span(span.stop - 1, 1) for span in spans if span.size > 1)
@@ -220,7 +220,7 @@ def test_a_mini_batch_that_a_retry_heals_is_neither_failed_nor_failing() -> None
 
 def test_a_late_word_from_a_bundle_that_was_replaced_is_ignored() -> None:
     one = ledger(1)
-    bundle, _ = one.hand_out(1)
+    bundle, *_ = one.hand_out(1)
     one.lose(bundle, "gone")
     assert one.settle(Outcome(bundle, "node", segments=(scored(0),))) is None
     assert (one.waiting, one.rows) == (1, 0)
@@ -235,7 +235,7 @@ def test_the_same_outcome_twice_is_committed_once() -> None:
 
 def test_a_bundle_that_has_come_back_cannot_be_lost() -> None:
     one = ledger(1)
-    bundle, _ = one.hand_out(1)
+    bundle, *_ = one.hand_out(1)
     one.settle(Outcome(bundle, "node", segments=(scored(0),)))
     assert one.lose(bundle, "gone") is None
 
@@ -257,7 +257,7 @@ def test_a_bundle_that_has_come_back_cannot_be_lost() -> None:
 )
 def test_an_outcome_that_does_not_name_each_mini_batch_once_is_a_bug(outcome: dict[str, tuple[object, ...]]) -> None:
     one = ledger(5)
-    bundle, _ = one.hand_out(3)
+    bundle, *_ = one.hand_out(3)
     with pytest.raises(InternalError, match="the outcome of a bundle"):
         one.settle(Outcome(bundle, "node", **outcome))
 
@@ -334,7 +334,7 @@ def test_what_was_lost_is_not_mixed_with_what_was_not() -> None:
 def test_one_mini_batch_that_kills_machines_takes_no_other_with_it() -> None:
     one, given_up = ledger(1000), []
     while one.waiting:
-        bundle, spans = one.hand_out(1000)
+        bundle, spans, _ = one.hand_out(1000)
         if 500 in indices(spans):
             settlement = one.lose(bundle, "gone")
             given_up += [final.failure.index for final in settlement.given_up] if settlement else []

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from daskscore.core.fingerprints import fingerprint
 from daskscore.core.ledger import GivenUp, Ledger, Settlement
 from daskscore.core.model import Failure, ItemFailure, Kind, Segment, Status
 from daskscore.core.planning import Named
@@ -31,8 +32,8 @@ class Books:
         (self.folder / "parts").mkdir(parents=True)
         self.journal = Journal(self.folder / "journal")
 
-    def items_in(self, index: int) -> list[Named]:
-        return [Named(f"{index}a"), Named(f"{index}b")]
+    def items_in(self, index: int, start: int = 0, stop: int | None = None) -> list[Named]:
+        return [Named(f"{index}a"), Named(f"{index}b")][start:stop]
 
     def segment(self, first: int, size: int = 1, *, part: str = "part", text: str = "", **changes: Any) -> Segment:
         """Rows that have reached their part."""
@@ -143,6 +144,8 @@ def test_a_failed_item_has_its_mini_batch_message_and_log(books: Books) -> None:
         "kind": "raise",
         "message": "1 went wrong",
         "log": "logs/x.txt",
+        "fingerprint": fingerprint("raise 1 went wrong", ""),
+        "seconds": 0.1,
     }
 
 
@@ -238,7 +241,7 @@ def test_an_account_carries_on_in_the_ledger(books: Books) -> None:
     account = books.load()
     ledger = Ledger(10, 20, 3, lambda _: 2)
     ledger.restore(account.settled(), account.tally, account.rows)
-    _, spans = ledger.hand_out(100)
+    _, spans, _ = ledger.hand_out(100)
     assert [(span.first, span.size) for span in spans] == [(0, 2), (5, 2), (8, 2)]
     assert (ledger.rows, ledger.tally.succeeded_items, ledger.tally.failed_items) == (3, 6, 2)
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from daskscore.core.attempts import HEADER
 from daskscore.core.layout import Layout
 from daskscore.core.model import Failure, InitFailure, Kind, Status
 from daskscore.core.planning import Named
@@ -12,6 +15,7 @@ from daskscore.core.report import Count, Report
 from daskscore.core.thresholds import Tally
 from daskscore.driver.logs import MOST_ERRORS, Logs
 from daskscore.errors import RunError
+from tests.support import files_no_larger_than
 
 LOG = "logs/user/error/0/process001.txt"
 
@@ -41,8 +45,8 @@ def read(logs: Logs, name: str) -> str:
     return (logs.layout.logs / name).read_text()
 
 
-def items_of(index: int) -> list[Named]:
-    return [Named(f"item-{index}")]
+def items_of(index: int) -> Callable[[], list[Named]]:
+    return lambda: [Named(f"item-{index}")]
 
 
 def raised(index: int, message: str = "run() raised ValueError: boom") -> Failure:
@@ -91,7 +95,7 @@ def test_a_run_without_progress_says_so(logs: Logs, clock: Clock) -> None:
 
 def test_failures_that_differ_in_their_values_only_are_one_error(logs: Logs) -> None:
     for index in (7, 8, 9):
-        logs.failed(raised(index, f"run() raised KeyError: 'file {index} at 0xdeadbeef{index}'"), items_of)
+        logs.failed(raised(index, f"run() raised KeyError: 'file {index} at 0xdeadbeef{index}'"), items_of(index))
     logs.end(report())
     text = read(logs, "job_error.txt")
     assert text.count("Traceback") == 1
@@ -101,9 +105,9 @@ def test_failures_that_differ_in_their_values_only_are_one_error(logs: Logs) -> 
 
 
 def test_the_most_frequent_error_comes_first(logs: Logs) -> None:
-    logs.failed(raised(0, "run() raised ValueError: rare"), items_of)
+    logs.failed(raised(0, "run() raised ValueError: rare"), items_of(0))
     for index in (1, 2):
-        logs.failed(raised(index, "run() raised TypeError: often"), items_of)
+        logs.failed(raised(index, "run() raised TypeError: often"), items_of(index))
     logs.end(report())
     text = read(logs, "job_error.txt")
     assert text.index("often") < text.index("rare")
@@ -117,7 +121,7 @@ def test_a_first_error_is_there_at_once(logs: Logs) -> None:
 def test_a_script_whose_every_message_is_new_does_not_fill_the_driver(logs: Logs) -> None:
     words = ["".join(chr(97 + int(digit)) for digit in f"{number:05d}") for number in range(2 * MOST_ERRORS)]
     for number, word in enumerate(words):
-        logs.failed(raised(number, f"run() raised ValueError: {word}"), items_of)
+        logs.failed(raised(number, f"run() raised ValueError: {word}"), items_of(number))
     assert len(logs._errors) == MOST_ERRORS
 
 
@@ -141,5 +145,28 @@ def test_the_master_log_has_one_line_per_event_whatever_the_text(logs: Logs) -> 
 
 def test_logs_that_cannot_be_written_end_the_run_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
-    with pytest.raises(RunError, match=r"logs.*--resume"):
+    with pytest.raises(RunError, match=r"logs.*see that this folder can be written.*--resume"):
         Logs(Layout(tmp_path)).begin()
+
+
+def test_the_result_of_the_session_before_is_gone_while_the_run_goes_on(logs: Logs) -> None:
+    logs.begin()
+    logs.end(report(Status.FAILED))
+    assert "The run is Failed." in read(logs, "job_result.txt")
+    Logs(logs.layout).begin()
+    assert not (logs.layout.logs / "job_result.txt").exists()
+
+
+def test_logs_that_a_script_has_removed_are_begun_anew(logs: Logs) -> None:
+    logs.begin()
+    shutil.rmtree(logs.layout.logs)
+    logs.progress(Tally(total_items=10, total_mini_batches=5))
+    logs.end(report())
+    assert read(logs, "sys/job_report/processed_mini-batches.csv") == HEADER
+    assert "The run is Completed." in read(logs, "job_result.txt")
+
+
+def test_on_a_full_disk_no_file_is_left_unfinished(logs: Logs) -> None:
+    with files_no_larger_than(100), pytest.raises(RunError, match="free some space"):
+        logs.begin()
+    assert list(logs.layout.logs.rglob(".*")) == []

@@ -35,12 +35,12 @@ def ledger() -> Ledger:
 
 
 def score(ledger: Ledger, count: int) -> None:
-    number, (span,) = ledger.hand_out(count)
+    number, (span,), _ = ledger.hand_out(count)
     ledger.settle(Outcome(number, "node", segments=(Segment(span.first, count, "part", 0, 0, 0, 2 * count),)))
 
 
 def give_up(ledger: Ledger) -> None:
-    number, (span,) = ledger.hand_out(1)
+    number, (span,), _ = ledger.hand_out(1)
     ledger.settle(Outcome(number, "node", failures=(Failure(span.first, Kind.RAISE, "", ""),)))
 
 

@@ -37,7 +37,7 @@ class Slot:
 
     def score(self, ledger: Ledger, size: int = 1000, *, box_seconds: float = 60.0) -> Outcome:
         """What became of the next bundle."""
-        number, spans = ledger.hand_out(size)
+        number, spans, _ = ledger.hand_out(size)
         lines = b"".join(line(self.plan[index]) for span in spans for index in range(span.first, span.stop))
         outcome = self.supervisor.score(Bundle(number, spans, lines, box_seconds))
         assert ledger.settle(outcome) is not None

@@ -127,3 +127,28 @@ def test_where_there_are_no_holes_the_middle_is_cut_out(caps: Caps, log: Path, m
     assert numbers(b"\n".join(lines[: LIMIT // 4 // LINE])) == list(range(LIMIT // 4 // LINE))
     # What is printed while the middle is cut out may be lost, and the end may come just then.
     assert numbers(lines[-1])[0] > 90_000
+
+
+@pytest.mark.parametrize("holes", [True, False])
+def test_what_is_left_out_of_a_line_without_end_is_told_on_a_line_of_its_own(
+    log: Path, monkeypatch: pytest.MonkeyPatch, holes: bool
+) -> None:
+    def no_holes(path: Path, offset: int, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    if not holes:
+        monkeypatch.setattr(capping, "_punch", no_holes)
+    caps = Caps(log.parents[4], "0", LIMIT)
+    caps.watch("process000")
+    log.write_bytes(b"x" * 10 * LIMIT + b" the end\n")
+    caps.look()
+    caps.ended("process000")
+    text = log.read_bytes()
+    assert re.fullmatch(rb"x+\n\.\.\. \d+ bytes are left out here.*\nx+ the end\n", text)
+    assert len(text) < LIMIT
+
+
+def test_a_pipe_in_place_of_a_log_holds_nobody_up(log: Path) -> None:
+    log.unlink()
+    os.mkfifo(log)
+    close_hole(log)

@@ -27,6 +27,8 @@ class Place:
     """Local paths of the registered models, by name and version, the newest last."""
     model_folder: str = ""
     """What a script finds in AZUREML_MODEL_DIR; nothing where the job names no model."""
+    gpus: str = ""
+    """What a script finds in CUDA_VISIBLE_DEVICES; nothing where there is no GPU for this process."""
     mini_batch: int | None = None
     metrics_prefix: str = field(default_factory=lambda: asked("metrics_name_prefix", sys.argv))
     """Before the name of each metric."""

@@ -193,7 +193,10 @@ def test_a_script_that_is_not_there(bench: Workbench, refused: Refused, words: l
 def test_an_import_that_never_ends_has_a_deadline(bench: Workbench, refused: Refused) -> None:
     bench.inputs("a")
     bench.script("while True: pass")
-    assert refused("--set", "init_timeout=0.3") == ("cannot load score.py: it takes more than 0.3 s (init_timeout)")
+    message = "cannot load score.py: it takes more than 0.3 s (init_timeout)"
+    told = refused("--set", "init_timeout=0.3")
+    assert told.startswith(f"{message}\n\n")
+    assert told.endswith(f'(most recent call last):\n  File "{bench.folder}/score.py", line 1, in <module>\n{message}')
 
 
 @pytest.mark.usefixtures("nothing_left_behind")
