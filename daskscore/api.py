@@ -108,6 +108,8 @@ def run_step(
     if retry and (resume or overwrite):
         other = "--resume goes on with a run that was interrupted" if resume else "--overwrite starts it anew"
         raise OutputError(f"--retry scores what failed in a run that is over, and {other}. Give one of the two")
+    if client is None:
+        attend(step.config.cluster)
     interruption = interruption or Interruption()
     progress = Progress(quiet=quiet)
     with (
@@ -151,7 +153,7 @@ def _score(
             if inputs.content is Content.RECORDS and isinstance(config.mini_batch_size, int):
                 size = config.mini_batch_size
                 progress.say(f"mini_batch_size: {size} means {size} bytes of records; '{size} rows' would count them")
-            cluster = _cluster(config, client)
+            cluster = _cluster(config, client, interruption)
             if retry:
                 plan = _take_again(config, held, inputs, needed, progress)
             else:
@@ -272,7 +274,15 @@ def _sink(config: JobConfig, layout: Layout) -> Sink:
     return sink
 
 
-def _cluster(config: JobConfig, client: Client | None) -> AbstractContextManager[Started]:
+def attend(cluster: str | dict[str, Any]) -> None:
+    """Where mpirun has started us, and the cluster is mpi: only rank 0 comes back from here."""
+    if _cluster_kind(cluster)[0] == "mpi":
+        from daskscore.clusters import mpi
+
+        mpi.attend()
+
+
+def _cluster(config: JobConfig, client: Client | None, interruption: Interruption) -> AbstractContextManager[Started]:
     from daskscore.clusters.interface import Started, Wanted
 
     if client is not None:
@@ -287,6 +297,9 @@ def _cluster(config: JobConfig, client: Client | None) -> AbstractContextManager
             options,
             config.first_task_creation_timeout,
             most_nodes=config.most_nodes,
+            node_count_given="node_count" in config.model_fields_set,
+            process_count_given=config.process_count_per_node is not None,
+            interrupted=interruption,
         )
     )
     return started

@@ -64,7 +64,7 @@ class CommandWithScript(click.Command):
 @click.option("--node-count", metavar="N", help="Nodes of the cluster.")
 @click.option("--rank-mini-batch-count", metavar="N", help="Mini-batches without input, instead of --input.")
 @click.option("--logging-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
-@click.option("--cluster", metavar="KIND", help="local, a scheduler's address or its scheduler file.")
+@click.option("--cluster", metavar="KIND", help="local, slurm, ssh, mpi, …; a scheduler's address or its scheduler file.")
 @click.option(
     "--set",
     "assignments",
@@ -110,6 +110,10 @@ def run(
         from daskscore import jobfiles
         from daskscore.errors import OutputError
 
+        if flags["cluster"] == "mpi":
+            from daskscore import api
+
+            api.attend("mpi")  # before all else: what is wrong with the job is for rank 0 to say
         settings = _settings(flags, inputs, assignments, context.meta[SCRIPT_ARGUMENTS])
         steps = jobfiles.steps(jobs[0] if jobs else None, settings, strict=strict, environment=environment)
         how: dict[str, Any] = {

@@ -34,13 +34,40 @@ def absolute(settings: Mapping[str, Any], base: Path) -> dict[str, Any]:
         found["models"] = [found["models"]]
     if isinstance(found.get("models"), (list, tuple)):
         found["models"] = [_absolute_input(model, base) for model in found["models"]]
-    if str(found.get("cluster")).endswith(".json"):
-        found["cluster"] = _absolute(found["cluster"], base)
+    if "cluster" in found:
+        found["cluster"] = _absolute_cluster(found["cluster"], base)
     inputs = found.get("inputs")
     if isinstance(inputs, (str, os.PathLike, Mapping)):
         found["inputs"] = [_absolute_input(inputs, base)]
     elif isinstance(inputs, Iterable) and not isinstance(inputs, AbstractSet):
         found["inputs"] = [_absolute_input(entry, base) for entry in inputs]
+    return found
+
+
+def _absolute_cluster(cluster: Any, base: Path) -> Any:
+    """The paths in it: of a scheduler file, of certificates, and of what ssh needs."""
+    if not isinstance(cluster, Mapping):
+        return _absolute(cluster, base) if str(cluster).endswith(".json") else cluster
+    found = dict(cluster)
+    if str(found.get("address")).endswith(".json"):
+        found["address"] = _absolute(found["address"], base)
+    if isinstance(found.get("security"), Mapping):
+        found["security"] = {name: _absolute(path, base) for name, path in found["security"].items()}
+    if found.get("kind") == "ssh" and isinstance(found.get("options"), Mapping):
+        connect = found["options"].get("connect_options")
+        each = [_with_ssh_files(one, base) for one in connect] if isinstance(connect, list) else _with_ssh_files(connect, base)
+        found["options"] = {**found["options"], **({} if connect is None else {"connect_options": each})}
+    return found
+
+
+def _with_ssh_files(options: Any, base: Path) -> Any:
+    if not isinstance(options, Mapping):
+        return options
+    found = dict(options)
+    for key in ("client_keys", "config", "known_hosts"):
+        value = found.get(key)
+        if isinstance(value, (str, list)):
+            found[key] = [_absolute(one, base) for one in value] if isinstance(value, list) else _absolute(value, base)
     return found
 
 
