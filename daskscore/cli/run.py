@@ -64,7 +64,9 @@ class CommandWithScript(click.Command):
 @click.option("--node-count", metavar="N", help="Nodes of the cluster.")
 @click.option("--rank-mini-batch-count", metavar="N", help="Mini-batches without input, instead of --input.")
 @click.option("--logging-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")
-@click.option("--cluster", metavar="KIND", help="local, slurm, ssh, mpi, …; a scheduler's address or its scheduler file.")
+@click.option(
+    "--cluster", metavar="KIND", help="local, slurm, ssh, mpi, …; a scheduler's address or its scheduler file."
+)
 @click.option(
     "--set",
     "assignments",

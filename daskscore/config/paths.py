@@ -55,7 +55,11 @@ def _absolute_cluster(cluster: Any, base: Path) -> Any:
         found["security"] = {name: _absolute(path, base) for name, path in found["security"].items()}
     if found.get("kind") == "ssh" and isinstance(found.get("options"), Mapping):
         connect = found["options"].get("connect_options")
-        each = [_with_ssh_files(one, base) for one in connect] if isinstance(connect, list) else _with_ssh_files(connect, base)
+        each = (
+            [_with_ssh_files(one, base) for one in connect]
+            if isinstance(connect, list)
+            else _with_ssh_files(connect, base)
+        )
         found["options"] = {**found["options"], **({} if connect is None else {"connect_options": each})}
     return found
 
