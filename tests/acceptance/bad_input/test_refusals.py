@@ -41,7 +41,7 @@ def test_a_job_that_is_refused_overwrites_nothing(
             {"cluster": {"size": 3}},
             "cluster: the mapping names no kind. Write kind: local, or the address of a scheduler",
         ),
-        ({"cluster": {"kind": "local", "size": 3}}, "cluster: local takes no option size. Remove it"),
+        ({"cluster": {"kind": "local", "size": 3}}, "cluster: local takes no option size. Known is security"),
         (
             {"cluster": {"kind": "existing", "address": "tcp://a:1", "size": 3}},
             "cluster: existing takes no option size.",
@@ -80,5 +80,6 @@ def test_a_scheduler_that_does_not_answer(bench: Workbench, run: Run) -> None:
     done = run(*JOB, "--cluster", "127.0.0.1:9", "--set", "first_task_creation_timeout=0.5", ends=1)
     assert done.stderr == (
         "the Dask scheduler at tcp://127.0.0.1:9 did not answer within 0.5 s. "
-        "Is it running, and can this machine reach it?\n"
+        "Is it running, can this machine reach it, and is this not the port of its dashboard? If it listens with TLS only, its "
+        "address begins with tls://\n"
     )
