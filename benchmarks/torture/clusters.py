@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -125,7 +126,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def _namespaces() -> Iterator[str]:
     """`…s` with a bridge, and `…w1` and `…w2` at its ends; their addresses exist nowhere else."""
-    space = f"torture{os.getpid()}-"
+    space = f"torture{secrets.token_hex(3)}-"
 
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
