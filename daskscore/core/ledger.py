@@ -230,10 +230,7 @@ class Ledger:
         """The next mini-batches in plan order, at most `size`, or a share of one."""
         self._next_bundle += 1
         if self._shares:
-            isolation = self._shares.popleft()
-            self._running_shares[self._next_bundle] = isolation
-            tries = isolation.tries + isolation.attempts
-            return Handed(self._next_bundle, (Span(isolation.index, 1, tries),), isolation.next())
+            return self._hand_out_share(self._next_bundle, self._shares.popleft())
         taken: list[Waiting] = []
         losses = self._waiting[0].losses
         room = after_losses(size, losses)
@@ -261,9 +258,7 @@ class Ledger:
         self._next_bundle = twin = self._next_bundle + 1
         self._twins |= {bundle: twin, twin: bundle}
         if isolation := self._running_shares.get(bundle):
-            self._running_shares[twin] = isolation
-            tries = isolation.tries + isolation.attempts
-            return Handed(twin, (Span(isolation.index, 1, tries),), isolation.next())
+            return self._hand_out_share(twin, isolation)
         self._running[twin] = sent = self._running[bundle]
         return Handed(twin, tuple(Span(span.first, span.size, span.tries) for span in sent))
 
@@ -273,9 +268,8 @@ class Ledger:
 
     def settle(self, outcome: Outcome, now: float = 0.0) -> Settlement | None:
         """Account for an outcome; None for the late word of a bundle that was replaced meanwhile."""
-        twin = self._twins.pop(outcome.bundle, None)
+        twin = self._part_from_twin(outcome.bundle)
         if twin is not None:
-            del self._twins[twin]
             if not outcome.segments and not outcome.failures:
                 self._take_back(outcome.bundle)
                 return NOTHING
@@ -316,9 +310,7 @@ class Ledger:
 
     def lose(self, bundle: int, message: str) -> Settlement | None:
         """The machine that had this bundle is gone: that is charged to the machine, not as a try."""
-        twin = self._twins.pop(bundle, None)
-        if twin is not None:
-            del self._twins[twin]
+        if self._part_from_twin(bundle) is not None:
             lost = self.size(bundle)
             self._take_back(bundle)
             return Settlement(lost_attempts=lost)
@@ -354,6 +346,18 @@ class Ledger:
         for isolation in found.values():
             isolation.give_up(why)
         return [self._finish(isolation) for isolation in found.values()]
+
+    def _hand_out_share(self, bundle: int, isolation: Isolation) -> Handed:
+        self._running_shares[bundle] = isolation
+        tries = isolation.tries + isolation.attempts
+        return Handed(bundle, (Span(isolation.index, 1, tries),), isolation.next())
+
+    def _part_from_twin(self, bundle: int) -> int | None:
+        """Which bundle has the same mini-batches; from now on each stands for itself."""
+        twin = self._twins.pop(bundle, None)
+        if twin is not None:
+            del self._twins[twin]
+        return twin
 
     def _take_back(self, bundle: int) -> None:
         """It is out no more, and its twin has all that was in it."""
@@ -432,9 +436,8 @@ class Ledger:
 
     def _finish(self, isolation: Isolation) -> Settlement:
         poison = isolation.poison()
-        if (
-            isolation.failure.kind is Kind.BAD_OUTPUT and isolation.tries and not poison
-        ):  # only all of it together is bad
+        only_together = isolation.tries and not poison
+        if isolation.failure.kind is Kind.BAD_OUTPUT and only_together:
             self._give_up(isolation.index, was_failing=isolation.counts)
             return Settlement(given_up=(GivenUp(isolation.failure, isolation.tries),))
         self._failing -= isolation.counts

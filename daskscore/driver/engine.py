@@ -255,8 +255,8 @@ class Engine:
         settlement = self.ledger.settle(outcome, self.clock())
         if settlement is None:
             return
-        if (unwanted := self._futures.pop(settlement.dropped or -1, None)) is not None:
-            self.workers.drop(settlement.dropped or -1, unwanted)
+        if (dropped := settlement.dropped) is not None and (unwanted := self._futures.pop(dropped, None)) is not None:
+            self.workers.drop(dropped, unwanted)
         if settlement.attempts or (outcome.initialized and not self._ready):
             self._ready = True
             self._moved = self.clock()
