@@ -1,4 +1,4 @@
-"""A job whose workers wait in a queue, and how its run is followed."""
+"""A job whose workers wait in a queue, how its run is followed, and what the daemons of queues need."""
 
 from __future__ import annotations
 
@@ -85,3 +85,20 @@ class Job:
     def ends_well(self, driver: subprocess.Popen[str]) -> None:
         assert driver.wait(timeout=DEADLINE_SECONDS) == 0, self.said
         self.check()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def works(*words: str) -> bool:
+    return subprocess.run(words, capture_output=True, timeout=30).returncode == 0
+
+
+def said(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, timeout=30).stdout.strip()

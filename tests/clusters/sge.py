@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import queued
 from tests.servers import absent
 from tests.support import wait_until
 
@@ -84,7 +85,7 @@ class GridEngine:
 
     def jobs(self, state: str = "") -> list[str]:
         """The numbers of all jobs, or of those in this state."""
-        rows = [line.split() for line in _said("qstat").splitlines()]
+        rows = [line.split() for line in queued.said("qstat").splitlines()]
         return [row[0] for row in rows if row and row[0].isdigit() and (not state or row[4] == state)]
 
 
@@ -114,15 +115,15 @@ def running(folder: Path, slots: int = 3) -> Iterator[GridEngine]:
 
         def begin(*words: str) -> None:
             process = stack.enter_context(subprocess.Popen(words, stdout=said, stderr=said))
-            stack.callback(_stop, process)
+            stack.callback(queued.stop, process)
 
         _fill(folder)
         begin("/usr/sbin/sge_qmaster")
-        wait_until(lambda: _works("qconf", "-sh"), f"the master: {folder}/said.txt", every=0.1)
+        wait_until(lambda: queued.works("qconf", "-sh"), f"the master: {folder}/said.txt", every=0.1)
         _configure(folder, host, slots)
         begin("/usr/sbin/sge_execd")
-        wait_until(lambda: "lx-" in _said("qhost", "-h", "localhost"), f"the host: {folder}/said.txt", every=0.1)
-        stack.callback(_said, "qdel", "-u", "root")
+        wait_until(lambda: "lx-" in queued.said("qhost", "-h", "localhost"), f"the host: {folder}/said.txt", every=0.1)
+        stack.callback(queued.said, "qdel", "-u", "root")
         yield GridEngine(slots)
 
 
@@ -150,7 +151,7 @@ def _configure(folder: Path, host: str, slots: int) -> None:
             {"schedule_interval": "schedule_interval 0:0:1\n", "load_formula": "load_formula slots\n"}.get(
                 line.split()[0], f"{line}\n"
             )
-            for line in _said("qconf", "-ssconf").splitlines()
+            for line in queued.said("qconf", "-ssconf").splitlines()
         ),
     }
     for name, text in files.items():
@@ -169,23 +170,6 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _must(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-
-
-def _works(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, timeout=30).returncode == 0
-
-
-def _said(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, timeout=30).stdout.strip()

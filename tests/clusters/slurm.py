@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters import queued
 from tests.servers import absent
 from tests.support import wait_until
 
@@ -73,7 +74,7 @@ class Slurm:
 
     def back(self, node: str) -> None:
         """One that was drained or down; it may have come back by itself."""
-        _said("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        queued.said("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
 
 @contextmanager
@@ -93,21 +94,21 @@ def running(folder: Path, nodes: int = 4) -> Iterator[Slurm]:
 
         def begin(*words: str) -> None:
             process = stack.enter_context(subprocess.Popen(words, stdout=said, stderr=said))
-            stack.callback(_stop, process)
+            stack.callback(queued.stop, process)
 
         munge = str(folder / "munge.socket")
         begin(
             *("munged", "--foreground", "--force", f"--socket={munge}", f"--key-file={folder}/munge.key"),
             *(f"--pid-file={folder}/munge.pid", f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed"),
         )
-        wait_until(lambda: _works("munge", "-n", f"--socket={munge}"), f"munge: {folder}/munge.log")
+        wait_until(lambda: queued.works("munge", "-n", f"--socket={munge}"), f"munge: {folder}/munge.log")
         begin("slurmctld", "-D", "-c")
         for name in names:
             begin("slurmd", "-D", "-N", name)
         idle = ("sinfo", "--noheader", "--states=idle", "--format=%D")
-        wait_until(lambda: _said(*idle) == str(nodes), f"the nodes: {folder}/slurmctld.log", every=0.1)
+        wait_until(lambda: queued.said(*idle) == str(nodes), f"the nodes: {folder}/slurmctld.log", every=0.1)
         slurm = Slurm(names)
-        stack.callback(_said, "scancel", f"--user={os.environ.get('USER', 'root')}")
+        stack.callback(queued.said, "scancel", f"--user={os.environ.get('USER', 'root')}")
         yield slurm
 
 
@@ -132,20 +133,3 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _works(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, timeout=30).returncode == 0
-
-
-def _said(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, timeout=30).stdout.strip()
